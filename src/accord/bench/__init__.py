@@ -1,0 +1,1 @@
+"""Runs: their configuration, the one training loop, what is stored, and statistics over seeds."""

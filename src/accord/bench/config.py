@@ -1,0 +1,184 @@
+"""The configuration of one run: validated, frozen, and stored beside its results."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from torch import nn
+
+from accord import methods, problems
+from accord.balancer import Balancer
+from accord.bench import files
+from accord.errors import AccordError, nearest
+
+ABOUT = ("machine", "versions")  # where and with what a run was made; no setting
+
+
+def _versions() -> dict[str, str]:
+    names = ("accord", "torch", "numpy")
+    return {**{name: version(name) for name in names}, "python": platform.python_version()}
+
+
+def _machine() -> str:
+    return f"{platform.system()} {platform.machine()} {platform.processor()}".strip()
+
+
+class RunConfig(BaseModel):
+    """Everything that decides the numbers of a run, and where it was made.
+
+    Make it with ``configure``, which gives one line for a mistake. ``epochs`` and ``lr`` are those of the problem
+    unless given; ``epochs`` then becomes part of the problem's spelling.
+
+    Args:
+        problem: its spelling, such as ``digits(width=64)``.
+        method: its spelling, such as ``CAGrad(c=0.5)``.
+        tasks: only these are trained and reported; None means all. A single one is a baseline for Delta-m.
+        seed: of data, initial parameters, order of batches and everything else random.
+        epochs: passes over the training data.
+        lr: learning rate, constant.
+        optimizer: ``Adam``, ``AdamW`` or ``SGD``, with PyTorch's defaults.
+        scale: see ``Balancer``.
+        heads: see ``Balancer``; None is the method's own default.
+        engine: see ``Balancer``.
+        monitor_every: look at every n-th step; 0: never.
+        blocks: granularity of what the Monitor records.
+        select: the epoch whose test metrics are the result: ``last``, or the one that is best on ``validation``.
+        threads: of PyTorch; with 1 the numbers do not depend on how many runs go on beside each other.
+        machine: kind of machine.
+        versions: of accord, torch, numpy and Python.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    problem: str
+    method: str = "Sum()"
+    tasks: tuple[str, ...] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    epochs: Annotated[int, Field(ge=1)]
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    optimizer: Literal["Adam", "AdamW", "SGD"] = "Adam"
+    scale: str = "sum"
+    heads: str | None = None
+    engine: str = "auto"
+    monitor_every: Annotated[int, Field(ge=0)] = 10
+    blocks: Literal["module", "tensor", "total"] = "module"
+    select: Literal["last", "validation"] = "last"
+    threads: Annotated[int, Field(ge=1)] = 1
+    machine: str = Field(default_factory=_machine)
+    versions: dict[str, str] = Field(default_factory=_versions)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Spell problem and method in the one right way, and take from the problem what is not given."""
+        if not isinstance(values, dict) or not isinstance(values.get("problem"), str):
+            return values
+        problem = problems.parse(values["problem"])
+        epochs = values.get("epochs")
+        if isinstance(epochs, int) and epochs >= 1:  # else the field's own check speaks
+            problem = type(problem)(**{**vars(problem), "epochs": epochs})
+        filled = {"epochs": problem.epochs, "lr": problem.lr, **values, "problem": repr(problem)}
+        if isinstance(filled.get("method"), str):
+            filled["method"] = repr(methods.parse(filled["method"]))
+        if isinstance(filled.get("tasks"), list):
+            filled["tasks"] = tuple(filled["tasks"])  # JSON has no tuples
+        return filled
+
+    @field_validator("tasks")
+    @classmethod
+    def _distinct(cls, tasks: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if tasks is not None and len(set(tasks)) != max(len(tasks), 1):
+            raise AccordError(f"tasks is {list(tasks)}; expected at least one, each once.")
+        return tasks
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        """The tasks exist, and the Balancer accepts the combination."""
+        known = problems.parse(self.problem).tasks
+        for task in self.tasks or ():
+            if task not in known:
+                raise AccordError(f"{self.problem} has no task {task!r}.{nearest(task, known)}")
+        self.balancer(nn.Linear(1, 1))
+        return self
+
+    @property
+    def label(self) -> str:
+        """The method's spelling, or ``single-<task>`` for a task that was trained alone."""
+        return self.method if self.tasks is None else "single-" + "+".join(self.tasks)
+
+    @property
+    def place(self) -> Path:
+        """The folder of this run below the folder of all runs."""
+        return Path(self.problem) / self.label / f"seed-{self.seed}"
+
+    def balancer(self, model: nn.Module) -> Balancer:
+        """A fresh Balancer for this run, which checks ``scale``, ``heads`` and ``engine``."""
+        choices: dict[str, Any] = {"scale": self.scale, "heads": self.heads, "engine": self.engine}
+        return Balancer(model, self.method, seed=self.seed, **choices)
+
+    def settings(self) -> dict[str, Any]:
+        """All fields that decide the numbers."""
+        return self.model_dump(exclude=set(ABOUT))
+
+
+def configure(**values: Any) -> RunConfig:
+    """A checked configuration.
+
+    Args:
+        values: fields of ``RunConfig``; only ``problem`` is required.
+
+    Raises:
+        AccordError: one line for the first mistake.
+
+    Example:
+        >>> config = configure(problem="digits", method="UPGrad", epochs=4)
+        >>> config.problem, config.method, config.place.as_posix()
+        ('digits(epochs=4)', 'UPGrad()', 'digits(epochs=4)/UPGrad()/seed-0')
+    """
+    try:
+        return RunConfig(**values)
+    except ValidationError as error:
+        raise _first(error) from None
+
+
+def read(path: Path) -> RunConfig:
+    """A stored configuration.
+
+    Raises:
+        AccordError: if the file is damaged or holds something else.
+    """
+    values = files.read_json(path)
+    try:
+        return configure(**values)
+    except AccordError as error:
+        raise files.damaged(path, str(error)) from None
+
+
+def _first(error: ValidationError) -> AccordError:
+    """The first mistake in one line."""
+    found = error.errors()[0]
+    cause = found.get("ctx", {}).get("error")
+    if isinstance(cause, AccordError):
+        return cause
+    name = ".".join(map(str, found["loc"]))
+    if found["type"] == "extra_forbidden":
+        return AccordError(f"the configuration has no field {name!r}.{nearest(name, RunConfig.model_fields)}")
+    if found["type"] == "missing":
+        return AccordError(f"the configuration needs the field {name!r}.")
+    message = found["msg"][0].lower() + found["msg"][1:]
+    hint = ""
+    if found["type"] == "literal_error":
+        hint = nearest(str(found["input"]), _words(name))
+        hint = hint if hint.startswith(" Did") else ""
+    return AccordError(f"{name} is {found['input']!r}: {message}.{hint}")
+
+
+def _words(name: str) -> list[str]:
+    """The words that a field may be."""
+    schema = RunConfig.model_json_schema()["properties"][name]
+    options = [schema, *schema.get("anyOf", [])]
+    return [word for option in options for word in option.get("enum", [])]

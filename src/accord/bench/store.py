@@ -1,0 +1,159 @@
+"""Stored runs: one folder per run, read and checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from accord import record
+from accord.bench import config as configuration
+from accord.bench import files
+from accord.bench.config import RunConfig
+from accord.errors import AccordError
+
+CONFIG, RESULT, HISTORY = "config.json", "result.json", "history.json"
+CHECKPOINT, STEPS = "checkpoint.safetensors", "steps"
+
+
+class Score(BaseModel):
+    """The test metric of one task.
+
+    Args:
+        metric: its name.
+        value: on the test data.
+        higher_is_better: the direction.
+        loss: on the test data.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str
+    value: float
+    higher_is_better: bool
+    loss: float
+
+
+class Result(BaseModel):
+    """What a finished run amounts to.
+
+    Args:
+        status: always ``finished``.
+        epochs: how many.
+        steps: how many.
+        seconds: of training, measuring included and evaluation left out.
+        parameters: that the trained losses reach.
+        shared_parameters: that several of them reach.
+        test: by task, after epoch ``selected_epoch``.
+        selected_epoch: the last one, unless the configuration says ``select="validation"``.
+        best_epoch: the one with the best validation metrics, for information.
+        overhead: share of the training time that the monitor added; None if unknown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: str = "finished"
+    epochs: int
+    steps: int
+    seconds: float
+    parameters: int
+    shared_parameters: int
+    test: dict[str, Score]
+    selected_epoch: int
+    best_epoch: int
+    overhead: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stored run.
+
+    Args:
+        path: its folder.
+        config: its configuration.
+        result: see ``Result``; None while it is not finished.
+        history: one dict per finished epoch: ``epoch``, ``seconds``, ``train_loss`` by task, and for ``validation`` and
+            ``test`` each task's metrics.
+    """
+
+    path: Path
+    config: RunConfig
+    result: dict[str, Any] | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a result."""
+        return self.result is not None
+
+    @property
+    def label(self) -> str:
+        """The method's spelling, or ``single-<task>`` for a task that was trained alone."""
+        return self.config.label
+
+    def record(self) -> record.Record | None:
+        """The record of its steps, or None if there is none.
+
+        Raises:
+            AccordError: if a part of it is damaged.
+        """
+        folder = self.path / STEPS
+        return record.read(folder) if record.parts(folder) else None
+
+
+def load(path: str | os.PathLike[str]) -> Run:
+    """The run in this folder.
+
+    Raises:
+        AccordError: if one of its files is damaged (it is named).
+    """
+    path = Path(path)
+    history = path / HISTORY
+    return Run(
+        path,
+        configuration.read(path / CONFIG),
+        _result(path / RESULT),
+        files.read_json(history, list) if history.exists() else [],
+    )
+
+
+def load_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Run]:
+    """All runs in some folders, at any depth, each once.
+
+    Args:
+        paths: folders.
+
+    Raises:
+        AccordError: if a folder does not exist or holds no run, or a file of a run is damaged.
+
+    Example:
+        >>> load_runs("no/such/folder")
+        Traceback (most recent call last):
+        accord.errors.AccordError: no/such/folder does not exist; name a folder that `accord run` wrote.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise AccordError(f"{path} does not exist; name a folder that `accord run` wrote.")
+        folders = sorted(config.parent for config in path.rglob(CONFIG))
+        if not folders:
+            raise AccordError(f"{path} holds no run; name a folder that `accord run` wrote.")
+        found |= dict.fromkeys(folders)
+    resolved = {folder.resolve(): folder for folder in reversed(found)}  # the first of several names for one folder
+    return [load(folder) for folder in found if resolved[folder.resolve()] == folder]
+
+
+def _result(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return Result.model_validate(files.read_json(path)).model_dump()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise files.damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -1,0 +1,72 @@
+"""Data sets that are not bundled: where they lie, and whether they are what they should be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from accord.errors import AccordError
+
+VARIABLE = "ACCORD_DATA"
+
+
+def folder() -> Path:
+    """The folder of data sets: the environment variable ``ACCORD_DATA``, else ``~/.cache/accord``.
+
+    Raises:
+        AccordError: if ``ACCORD_DATA`` is set and is no folder.
+
+    Example:
+        >>> folder().is_absolute()
+        True
+    """
+    chosen = os.environ.get(VARIABLE)
+    if not chosen:
+        return Path.home() / ".cache" / "accord"
+    path = Path(chosen).expanduser().absolute()
+    if not path.is_dir():
+        raise AccordError(f"{VARIABLE}={chosen!r} is no folder; set it to the folder that holds the data sets.")
+    return path
+
+
+def find(name: str) -> Path:
+    """The file of a data set, checked against ``manifest.json`` where the data folder has one.
+
+    Args:
+        name: path below the data folder, such as ``mtl/mnist/mnist.npz``.
+
+    Raises:
+        AccordError: if the file is missing or not the one that the manifest describes.
+    """
+    root = folder()
+    path = root / name
+    if not path.is_file():
+        raise AccordError(f"{name} is not in {root}; set {VARIABLE} to the folder that holds {name}.")
+    expected = checksum(root, name)
+    if expected is not None and _sha256(path) != expected:
+        raise AccordError(f"{path} is not the file that manifest.json describes (SHA-256 differs); get it anew.")
+    return path
+
+
+def checksum(root: Path, name: str) -> str | None:
+    """The SHA-256 of a file according to ``manifest.json`` (``{"files": [{"file", "sha256"}]}``), if it says.
+
+    Raises:
+        AccordError: if the manifest cannot be read.
+    """
+    manifest = root / "manifest.json"
+    if not manifest.is_file():
+        return None
+    try:
+        listed: list[dict[str, Any]] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        return next((str(entry["sha256"]) for entry in listed if entry["file"] == name), None)
+    except (ValueError, KeyError, TypeError) as error:
+        raise AccordError(f"{manifest} is damaged ({error}); get it anew, or remove it to go without checks.") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

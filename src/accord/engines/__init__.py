@@ -1,0 +1,9 @@
+"""Engines: how the Gramians of a step are obtained. The only callers of autograd."""
+
+from accord.engines.engine import Engine as Engine
+from accord.engines.features import Features as Features
+from accord.engines.segmented import Segmented as Segmented
+from accord.engines.stacked import Stacked as Stacked
+from accord.engines.start import ENGINES as ENGINES
+from accord.engines.start import Starter as Starter
+from accord.engines.start import by_hand as by_hand

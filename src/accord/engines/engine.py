@@ -1,0 +1,55 @@
+"""What every engine gives: Gramians first, then, once the weights are known, the combined gradient."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from accord.blocks import Blocks
+from accord.engines.rows import Rows
+from accord.losses import values
+from accord.sharing import Sharing
+
+
+class Engine(ABC):
+    """One backward pass under way: constructed from a step's losses, used once.
+
+    Attributes:
+        sharing: which parameter is reached by which losses.
+        gramians: (B, K, K) float64 on the device.
+        heads: for each loss the gradients of the parameters that it alone reaches, None where undefined.
+        rows: the task gradients themselves, where the engine holds them.
+    """
+
+    space: ClassVar[Literal["parameters", "features"]] = "parameters"
+    sharing: Sharing
+    blocks: Blocks
+    gramians: Tensor
+    heads: list[list[Tensor | None]]
+    rows: Rows | None = None
+
+    def together(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Losses and Gramians in the step's one copy from the device.
+
+        Returns:
+            (K,) and (B, K, K), float64 on the CPU.
+        """
+        numbers = values(losses)  # (K,)
+        flat = torch.cat([numbers, self.gramians.reshape(-1).to(numbers.device)]).cpu()
+        return flat[: len(numbers)], flat[len(numbers) :].view(self.gramians.shape)
+
+    @abstractmethod
+    def combine(self, weights: Sequence[float | None], keep: bool = False) -> list[Tensor | None]:
+        """``Σ w_i g_i`` for each shared parameter; ends the pass and frees what it held.
+
+        Args:
+            weights: K numbers; None for a task that takes no part, whose gradient may be NaN.
+            keep: leave the rows in place, if there are any.
+
+        Returns:
+            Fresh tensors that nobody else holds; None where no participating task reaches a parameter.
+        """

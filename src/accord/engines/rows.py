@@ -1,0 +1,133 @@
+"""Rows: the gradients of K tasks in the shared parameters, tensor by tensor, never concatenated."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from accord.blocks import Blocks
+from accord.engines import inner
+
+SMALL = 1 << 16  # tensors up to this size are joined, so that biases and norms do not cost a product each
+
+Reduce = Callable[[Sequence[Tensor]], None]  # averages tensors over ranks, in place
+
+
+class Rows:
+    """K x n gradient tensors; None where a task does not reach a parameter.
+
+    Args:
+        rows: ``rows[i][p]``, the gradient of task i in parameter p.
+    """
+
+    def __init__(self, rows: list[list[Tensor | None]]) -> None:
+        self.rows = rows
+
+    def gramians(self, blocks: Blocks) -> Tensor:
+        """Inner products per block.
+
+        Returns:
+            (B, K, K) float64.
+        """
+        k = len(self.rows)
+        device = next((g.device for row in self.rows for g in row if g is not None), None)
+        total = torch.zeros(len(blocks.names), k, k, dtype=torch.float64, device=device)  # (B, K, K)
+        for block, tasks, vectors in self._groups(blocks):
+            at = torch.tensor(tasks, device=device)  # (k',)
+            total[block, at[:, None], at] += inner.gramian(vectors)  # (k', k')
+        return total
+
+    def _groups(self, blocks: Blocks) -> Iterator[tuple[int, tuple[int, ...], list[Tensor]]]:
+        """Parameters of one block that the same tasks reach: large ones one by one, small ones joined."""
+        small: dict[tuple[int, tuple[int, ...], torch.dtype], list[int]] = defaultdict(list)
+        for p, block in enumerate(blocks.index):
+            tasks = tuple(i for i, row in enumerate(self.rows) if row[p] is not None)
+            if block < 0 or not tasks:
+                continue
+            vectors = [self._at(i, p) for i in tasks]
+            if vectors[0].numel() <= SMALL and not vectors[0].is_sparse:
+                small[block, tasks, vectors[0].dtype].append(p)
+            else:
+                yield block, tasks, vectors
+        for (block, tasks, _), members in small.items():
+            if len(members) == 1:
+                yield block, tasks, [self._at(i, members[0]) for i in tasks]
+            else:
+                yield block, tasks, [torch.cat([self._at(i, p).reshape(-1) for p in members]) for i in tasks]
+
+    def _at(self, task: int, p: int) -> Tensor:
+        gradient = self.rows[task][p]
+        assert gradient is not None  # callers ask only for tasks that reach p
+        return gradient
+
+    def inner(self, vectors: Sequence[Tensor | None], blocks: Blocks) -> Tensor:
+        """Inner products with one vector per parameter, such as the update that was taken.
+
+        Args:
+            vectors: one tensor per parameter; None counts as zero.
+            blocks: where to add them up.
+
+        Returns:
+            (B, K) float64.
+        """
+        k = len(self.rows)
+        device = next((v.device for v in vectors if v is not None), None)
+        total = torch.zeros(len(blocks.names), k, dtype=torch.float64, device=device)  # (B, K)
+        for p, (block, vector) in enumerate(zip(blocks.index, vectors, strict=True)):
+            tasks = [i for i, row in enumerate(self.rows) if row[p] is not None]
+            if block >= 0 and vector is not None and tasks:
+                total[block, tasks] += inner.dots([self._at(i, p) for i in tasks], vector)
+        return total
+
+    def combine(self, weights: Sequence[float | None], keep: bool = False) -> list[Tensor | None]:
+        """``Σ w_i g_i`` per parameter, giving each row's memory back as soon as it has been added.
+
+        Args:
+            weights: K numbers; None for a task that takes no part (its row may be NaN).
+            keep: leave the rows in place, for a probe that needs them after the optimiser's step.
+
+        Returns:
+            One tensor per parameter; None where no participating task reaches it.
+        """
+        combined: list[Tensor | None] = [None] * len(self.rows[0])
+        for row, weight in zip(self.rows, weights, strict=True):
+            sums, gradients = [], []
+            for p, gradient in enumerate(row):
+                if not keep:
+                    row[p] = None
+                if gradient is None or weight is None:
+                    continue
+                before = combined[p]
+                if before is None:
+                    # A fresh tensor: what autograd returned may be expanded, or shared with a saved tensor.
+                    combined[p] = _wide(gradient) * weight
+                else:
+                    sums.append(before)
+                    gradients.append(gradient)
+                del gradient
+            if sums:
+                assert weight is not None
+                torch._foreach_add_(sums, gradients, alpha=weight)
+        return combined
+
+
+def _wide(gradient: Tensor) -> Tensor:
+    """Accumulate in float32 at least."""
+    gradient = gradient.to_dense() if gradient.is_sparse else gradient
+    return gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+
+
+def fresh(gradients: list[Tensor | None]) -> list[Tensor | None]:
+    """Copies that nobody else holds, giving the originals' memory back one by one.
+
+    What autograd returns may be expanded, the same tensor twice, or a tensor that some function has saved.
+    """
+    for p, gradient in enumerate(gradients):
+        gradients[p] = None
+        if gradient is not None:
+            gradients[p] = gradient.clone()
+        del gradient
+    return gradients

@@ -1,0 +1,136 @@
+"""Calling a method by itself: the one place where its input is checked, cleaned and brought to numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from accord.errors import AccordError
+from accord.linalg.scaling import EPSILON
+from accord.methods.method import Array, Context, Weighting
+
+
+def call(
+    method: Weighting, gramian: Tensor | None, losses: Tensor | None, generator: torch.Generator | None = None
+) -> Tensor:
+    """The native weights of a method, on the device and in the dtype of the Gramian (of the losses without one).
+
+    Args:
+        method: any weighting.
+        gramian: (K, K) or None.
+        losses: (K,) or None.
+        generator: on the CPU; by default torch's global one.
+
+    Returns:
+        (K,) weights, 0 for tasks whose gradient is zero or not finite.
+
+    Raises:
+        AccordError: on a missing or wrongly shaped argument.
+
+    Example:
+        >>> from accord.methods import Mean
+        >>> call(Mean(), None, torch.tensor([3.0, 4.0])).tolist()
+        [0.5, 0.5]
+    """
+    like = _check(method, gramian, losses, generator)
+    total = len(like)
+    products = None if gramian is None else _products(gramian)
+    values = None if losses is None else _numpy(losses)
+    active = active_tasks(products, values)
+    weights = np.zeros(total)
+    if not len(active):
+        method.report("stationary", "no task has a finite, non-zero gradient; the direction is zero")
+    else:
+        context = Context(active, total, generator or torch.default_generator, accuracy(like.dtype, total))
+        inner = products if method.needs_gramian else None
+        if inner is not None and len(active) < total:
+            inner = inner[np.ix_(active, active)]
+        weights[active] = method.solve(inner, None if values is None else values[active], context)
+    return torch.as_tensor(weights).to(device=like.device, dtype=like.dtype)  # (K,)
+
+
+def active_tasks(gramian: Array | None, losses: Array | None = None) -> NDArray[np.intp]:
+    """The tasks with a finite loss and a finite gradient of more than 1e-12 times the largest norm.
+
+    A NaN in one task's gradient spoils a row and a column of the Gramian, so the diagonal decides first; a pair whose
+    inner product alone is not finite is no pair of a Gramian, and both leave.
+
+    Args:
+        gramian: (K, K) or None, symmetric.
+        losses: (K,) or None.
+
+    Returns:
+        (k,) int columns.
+
+    Example:
+        >>> active_tasks(np.array([[1.0, np.nan, 0.0], [np.nan, np.nan, np.nan], [0.0, np.nan, 0.0]])).tolist()
+        [0]
+    """
+    count = len(gramian) if gramian is not None else 0 if losses is None else len(losses)
+    good = np.ones(count, dtype=bool) if losses is None else np.isfinite(losses)
+    if gramian is not None:
+        squares = np.diagonal(gramian)
+        good &= np.isfinite(squares)
+        good &= np.isfinite(gramian[:, good]).all(1)
+        good &= squares > 1e-24 * squares.max(where=good, initial=0.0)
+    return np.flatnonzero(good)
+
+
+def accuracy(dtype: torch.dtype, total: int) -> float:
+    """How far to trust the entries of a Gramian that somebody else computed (specification 2.2).
+
+    Args:
+        dtype: of the Gramian.
+        total: K.
+
+    Example:
+        >>> accuracy(torch.float64, 3), f"{accuracy(torch.float32, 3):.1e}"
+        (1e-10, '3.6e-07')
+    """
+    return EPSILON if dtype == torch.float64 else total * float(torch.finfo(dtype).eps)
+
+
+def _numpy(tensor: Tensor) -> Array:
+    """In float64 on the CPU."""
+    return tensor.detach().to(device="cpu", dtype=torch.float64).numpy()
+
+
+def _products(gramian: Tensor) -> Array:
+    """The Gramian made exactly symmetric; refuses what is surely none: a negative square, or two products for a pair."""
+    array = _numpy(gramian)  # (K, K)
+    squares = np.diagonal(array)
+    if (squares < 0).any():
+        raise AccordError(f"the Gramian has {squares.min():g} on its diagonal, expected squared norms.")
+    finite = np.flatnonzero(np.isfinite(squares))
+    inner = array[np.ix_(finite, finite)]
+    norms = np.sqrt(squares[finite])
+    with np.errstate(invalid="ignore"):  # an infinite product of two finite rows is dropped later, by name
+        if (np.abs(inner - inner.T) > 0.1 * norms[:, None] * norms).any():
+            raise AccordError("the Gramian is not symmetric; expected the inner products of the task gradients.")
+        return (array + array.T) / 2
+
+
+def _check(
+    method: Weighting, gramian: Tensor | None, losses: Tensor | None, generator: torch.Generator | None
+) -> Tensor:
+    """Refuse what cannot be the input of this method; the tensor that says how many tasks there are."""
+    if gramian is None and method.needs_gramian:
+        raise AccordError(f"{method!r} reads the Gramian of the task gradients, but none was given.")
+    for name, tensor, shape, ndim in (("gramian", gramian, "(K, K)", 2), ("losses", losses, "(K,)", 1)):
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise AccordError(f"{name} is {found}, expected a real floating-point tensor {shape}.")
+        if tensor.ndim != ndim or len(set(tensor.shape)) != 1 or not len(tensor):
+            raise AccordError(f"{name} has shape {tuple(tensor.shape)}, expected {shape} with K >= 1.")
+    if gramian is not None and losses is not None and len(gramian) != len(losses):
+        raise AccordError(f"the Gramian has {len(gramian)} tasks, but there are {len(losses)} losses.")
+    if generator is not None and generator.device.type != "cpu":
+        raise AccordError(f"the generator is on {generator.device}, expected a CPU generator.")
+    like = losses if gramian is None else gramian
+    if like is None:
+        raise AccordError(f"{method!r} was called without Gramian and losses; give one, so that the tasks are known.")
+    return like

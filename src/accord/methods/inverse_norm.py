@@ -1,0 +1,63 @@
+"""InverseNorm: equally long gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from accord.methods import checks
+from accord.methods.method import Array, Context, Scale, Weighting
+from accord.methods.state import PerTask
+
+
+@dataclass(eq=False, repr=False)
+class InverseNorm(Weighting):
+    """Weights inverse to the gradient norms, smoothed over steps.
+
+    ``ŵ_i = K (1/n_i)/Σ(1/n_j)``; ``w ← ema·w + (1 − ema)·ŵ``, starting at the first ŵ; ``Σw = K`` over active tasks.
+    Without smoothing, two tasks get the direction of the bisector of their gradients.
+
+    Source: the weighting of the physics-informed networks family, Wang et al. 2023,
+    [arXiv 2308.08468](https://arxiv.org/abs/2308.08468), section 5.2 (there ``Σn_j/n_i``, the same up to a common
+    factor); ema = 0.9 is its default.
+
+    Args:
+        ema: how much of the last weights stays, in [0, 1); 0: no memory.
+
+    Example:
+        >>> import torch
+        >>> InverseNorm()(torch.diag(torch.tensor([1.0, 9.0], dtype=torch.float64))).tolist()
+        [1.5, 0.5]
+    """
+
+    ema: float = 0.9
+
+    needs_gramian: ClassVar[bool] = True
+    native_scale: ClassVar[Scale] = "sum"
+    laws: ClassVar[frozenset[str]] = frozenset({"PE", "SI", "H1"})
+
+    def __post_init__(self) -> None:
+        checks.number(self, "ema", least=0.0, below=1.0)
+        self._state = PerTask(weights=np.nan)  # NaN: not met yet
+
+    def solve(self, gramian: Array | None, losses: Array | None, context: Context) -> Array:
+        """Smoothed inverse norms. See the class."""
+        assert gramian is not None
+        norms = np.sqrt(np.diagonal(gramian))  # (k,)
+        inverse = norms.min() / norms  # (k,), in [1e-12, 1]
+        fresh = len(norms) * inverse / inverse.sum()  # (k,)
+        self._state.grow(context.total)
+        kept = self._state["weights"][context.active]  # (k,)
+        weights = np.where(np.isnan(kept), fresh, self.ema * kept + (1 - self.ema) * fresh)
+        self._state["weights"][context.active] = weights
+        return weights * (len(norms) / weights.sum())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The smoothed weights."""
+        return self._state.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` gave."""
+        self._state.load_state_dict(state)

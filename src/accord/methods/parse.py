@@ -1,0 +1,74 @@
+"""From spelling to object: ``CAGrad(c=0.5)``."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from typing import Any, TypeVar
+
+from accord.errors import AccordError, nearest
+
+T = TypeVar("T")
+
+
+def parse_among(classes: tuple[type[T], ...], text: str, what: str = "method") -> T:
+    """An object of one of the dataclasses, from its spelling.
+
+    Args:
+        classes: the known dataclasses.
+        text: ``Name`` or ``Name(argument=literal, ...)``.
+        what: the word for these classes in error messages.
+
+    Raises:
+        AccordError: for an unknown name or argument (with the nearest right spelling), or a wrong value.
+
+    Example:
+        >>> @dataclasses.dataclass
+        ... class Square:
+        ...     side: float = 1.0
+        >>> parse_among((Square,), "Square(side=2.0)")
+        Square(side=2.0)
+    """
+    name, arguments = _split(text, what)
+    known = {cls.__name__: cls for cls in classes}
+    if name not in known:
+        raise AccordError(f"{what} {name!r} is unknown.{nearest(name, known)}")
+    fields = {field.name: field for field in dataclasses.fields(known[name])}  # type: ignore[arg-type]
+    for argument in arguments:
+        if argument not in fields:
+            hint = nearest(argument, fields) if fields else " It takes none."
+            raise AccordError(f"{name} has no argument {argument!r}.{hint}")
+    missing = [f.name for f in fields.values() if f.name not in arguments and _required(f)]
+    if missing:
+        raise AccordError(f"{name} needs the argument {missing[0]!r}; write {name}({missing[0]}=...).")
+    return known[name](**arguments)
+
+
+def _split(text: str, what: str) -> tuple[str, dict[str, Any]]:
+    """Name and keyword arguments."""
+    wrong = AccordError(f"{what} {text!r} cannot be read; write it as Name or Name(argument=value).")
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):  # ValueError: a null byte
+        raise wrong from None
+    if isinstance(node, ast.Name):
+        return node.id, {}
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+        raise wrong
+    if node.args:
+        raise AccordError(f"{what} {text!r}: name every argument, as in {node.func.id}(argument=value).")
+    arguments: dict[str, Any] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None:
+            raise wrong
+        try:
+            arguments[keyword.arg] = ast.literal_eval(keyword.value)
+        except ValueError:
+            raise AccordError(
+                f"{what} {text!r}: the value of {keyword.arg} must be a number, a quoted text, or a list of them."
+            ) from None
+    return node.func.id, arguments
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING

@@ -1,0 +1,23 @@
+"""Probe: what a Balancer expects of whoever looks at its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from accord.blocks import Granularity
+from accord.engines import Engine
+from accord.step import Step
+
+
+class Probe(Protocol):
+    """What a Monitor is to the Balancer."""
+
+    def due(self) -> Granularity | None:
+        """The blocks to measure in this step, or None to leave it alone."""
+
+    def receive(self, step: Step, engine: Engine | None, columns: Sequence[int]) -> None:
+        """Every step with, on probe steps, the engine, whose rows (if it has any) are still in place.
+
+        ``columns`` says where the engine's tasks stand on the step's task axis.
+        """

@@ -1,0 +1,27 @@
+"""The problems, one per file; ``PROBLEMS`` is the registry and the ``repr`` is the configuration."""
+
+from accord.problems.digits import Digits as Digits
+from accord.problems.multimnist import MultiMNIST as MultiMNIST
+from accord.problems.parse import parse_among
+from accord.problems.problem import Batch as Batch
+from accord.problems.problem import Data as Data
+from accord.problems.problem import Examples as Examples
+from accord.problems.problem import Problem as Problem
+
+PROBLEMS: tuple[type[Problem], ...] = (Digits, MultiMNIST)
+
+
+def parse(text: str) -> Problem:
+    """The problem with this spelling; ``parse(repr(problem)) == problem``.
+
+    Args:
+        text: such as ``digits(width=64)``.
+
+    Raises:
+        AccordError: for an unknown problem or setting (with the nearest right spelling), or a wrong value.
+
+    Example:
+        >>> parse("digits"), parse("digits(width=64, epochs=12)")
+        (digits, digits(width=64))
+    """
+    return parse_among({problem.name: problem for problem in PROBLEMS}, text)

@@ -1,0 +1,68 @@
+"""Every chart as PDF and PNG, ready for a paper."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accord.report.plots import PLOTS
+from accord.report.render_matplotlib import figure, settings
+from accord.report.study import studies
+
+if TYPE_CHECKING:
+    from accord.bench.store import Run
+
+KINDS = ("pdf", "png")
+
+
+def write(found: Sequence[Run], folder: str | os.PathLike[str]) -> list[Path]:
+    """Write one PDF and one PNG per chart and choice of its selector; charts without anything to show are passed over.
+
+    Args:
+        found: from ``accord.bench.store.load_runs``.
+        folder: made if missing; files of the same names are replaced.
+
+    Returns:
+        The paths, in the order of the page.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    known = studies(found)
+    for study in known:
+        for plot in PLOTS:
+            chart = plot(study)
+            for view in chart.views:
+                if view.panels:
+                    several = [study.problem] * (len(known) > 1)
+                    stem = slug([*several, chart.name, *[view.label] * bool(chart.select)])
+                    title = f"{chart.title} ({view.label})" if chart.select == "Method" else chart.title
+                    with settings():
+                        drawn = figure(view, title)
+                        for kind in KINDS:
+                            written.append(_unique(folder / f"{stem}.{kind}", written))
+                            beside = written[-1].with_suffix(".tmp")
+                            drawn.savefig(beside, format=kind)
+                            os.replace(beside, written[-1])
+    return written
+
+
+def slug(parts: Sequence[str]) -> str:
+    """A name for a file: letters, digits, dots and dashes only.
+
+    Example:
+        >>> slug(["pair_cosine", "CAGrad(c=0.5)"])
+        'pair_cosine-CAGrad-c-0.5'
+    """
+    return "-".join(re.sub(r"[^\w.]+", "-", part).strip("-.")[:60] or "x" for part in parts)
+
+
+def _unique(path: Path, taken: Sequence[Path]) -> Path:
+    count, free = 1, path
+    while free in taken:
+        count += 1
+        free = path.with_stem(f"{path.stem}-{count}")
+    return free
