@@ -1,8 +1,8 @@
 """Milliseconds per solve, beside torchjd's weighting for the same method, in one process.
 
 Both get the same Gramian as a float64 tensor and return a tensor of weights; NashMTL of torchjd takes the gradients
-themselves, 2K numbers per task, which costs it next to nothing. Calls are interleaved, every repeat has its own instance,
-and the figure is the median. The rows are correlated negatively, so that no method ends early for want of conflict.
+themselves, 2K numbers per task, which costs it next to nothing. Calls are interleaved, every repeat has its own
+instance, and the figure is the median. The rows are correlated negatively, so that no method ends early for want of conflict.
 
     python benchmarks/solvers.py --repeats 30
 """

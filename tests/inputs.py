@@ -35,6 +35,13 @@ def agreeing(k: int, seed: int = 0) -> Tensor:
     return normal(k, P, seed=seed).abs()
 
 
+def partly_agreeing(k: int, seed: int = 0) -> Tensor:
+    """Normal, except that the first ten columns have one sign each."""
+    rows = normal(k, P, seed=seed)
+    rows[:, :10] = rows[:, :10].abs() * normal(1, 10, seed=seed + 1000).sign()
+    return rows
+
+
 def orthogonal(k: int, seed: int = 0) -> Tensor:
     """The first rows of an orthogonal matrix: orthonormal."""
     return torch.linalg.qr(normal(P, P, seed=seed)).Q[:k]
@@ -78,8 +85,8 @@ def strongly_stationary(k: int, seed: int = 0) -> Tensor:
 def weakly_stationary(k: int, seed: int = 0) -> Tensor:
     """Pareto stationary, but no combination with w > 0 is zero (k >= 3).
 
-    The first two rows are u and −2u, so ``w = (2, 1, 0, ...)`` gives zero. All others have a positive part along an e that
-    is orthogonal to u; with w > 0 these parts add up to something positive, which nothing cancels.
+    The first two rows are u and −2u, so ``w = (2, 1, 0, ...)`` gives zero. All others have a positive part along an e
+    that is orthogonal to u; with w > 0 these parts add up to something positive, which nothing cancels.
     """
     assert k >= 3
     u, e = orthogonal(2, seed)

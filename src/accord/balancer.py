@@ -26,7 +26,6 @@ from accord.settings import EngineName, Heads
 from accord.step import Event, Step, spread
 
 Array = NDArray[np.float64]
-PRODUCT = 1.2e-7  # relative error of the entries of a Gramian from float32 rows: methods.md 2.2
 
 
 class Balancer:
@@ -157,7 +156,7 @@ class Balancer:
             self.method.after_step(numbers[active], self._context(active))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs: tensors, numbers, strings, and lists and dicts of them."""
+        """Everything that a resumed run needs."""
         return {
             "method": repr(self.method),
             "tasks": list(self.tasks),
@@ -194,7 +193,7 @@ class Balancer:
         self, losses: dict[str, Tensor], columns: list[int], granularity: Granularity | None
     ) -> tuple[Step, Engine | None]:
         """PyTorch itself; a probe looks first and leaves the graph as it was."""
-        engine = self._look(losses, granularity)
+        engine = self.starter.look(losses, granularity)
         plain.backward(list(losses.values()))
         step = Step.begin(self.index, self.tasks, columns, checked.values(losses))
         step.weights = step.active.double()  # (K,)
@@ -211,7 +210,7 @@ class Balancer:
         """Weights from the losses alone, then one backward pass."""
         assert isinstance(self.method, Weighting)
         numbers = checked.values(losses).cpu()  # (k,), the one copy
-        engine = self._look(losses, granularity)
+        engine = self.starter.look(losses, granularity)
         step = Step.begin(self.index, self.tasks, columns, numbers)
         active = self._active(step, columns, losses, numbers, None)
         if len(active):
@@ -241,7 +240,7 @@ class Balancer:
             step.weights[step.active] = 1.0
             step.events = tuple(event for event in step.events if event.kind != "zero")
         elif len(active):
-            self._solve(step, columns, active, gramians.sum(0).numpy(), numbers.numpy(), self._epsilon(engine))
+            self._solve(step, columns, active, gramians.sum(0).numpy(), numbers.numpy(), engine.epsilon)
         weights: list[float | None] = [None] * len(losses)
         for i in active:
             weights[i] = float(step.weights[columns[i]])
@@ -262,7 +261,7 @@ class Balancer:
         step = Step.begin(self.index, self.tasks, columns, numbers)
         active = self._active(step, columns, losses, numbers, gramians.sum(0))
         factor = scaling.factor(self.scale, self.method.native_scale, len(active))
-        combined = self.method.combine([engine.rows.rows[i] for i in active], factor, self._generator)
+        combined = self.method.combine(engine.rows.rows, active.tolist(), factor, self._generator)
         step.measure(engine.blocks.names, gramians, columns)
         vectors = engine.rows.inner(combined, engine.blocks)  # (B, k)
         lengths = Rows([combined]).inner(combined, engine.blocks)  # (B, 1)
@@ -275,13 +274,6 @@ class Balancer:
         return step, engine
 
     # Parts of a step.
-
-    def _look(self, losses: dict[str, Tensor], granularity: Granularity | None) -> Engine | None:
-        """Gradients beside a step that does not need them; the graph stays for the step itself."""
-        if granularity is None:
-            return None
-        with by_hand(losses):
-            return self.starter.start(losses, granularity, rows=True, retain_graph=True)
 
     def _solve(
         self,
@@ -331,10 +323,6 @@ class Balancer:
 
     def _context(self, active: NDArray[np.intp], epsilon: float = 1e-10) -> Context:
         return Context(active, len(self.tasks), self._generator(torch.device("cpu")), epsilon)
-
-    def _epsilon(self, engine: Engine) -> float:
-        double = all(p.dtype == torch.float64 for p in engine.sharing.shared)
-        return 1e-10 if double else PRODUCT
 
     def _generator(self, device: torch.device) -> torch.Generator:
         return generator(device, self.generator, self.seed, self.index, self.method)

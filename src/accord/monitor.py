@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from accord import losses as checked
 from accord.balancer import Balancer
 from accord.blocks import Granularity
-from accord.engines import Engine, Starter, by_hand, compiled
+from accord.engines import Engine, Starter, compiled
 from accord.errors import AccordError, nearest
 from accord.pace import Pace
 from accord.record import Record, Row, read
@@ -39,8 +39,9 @@ class Monitor:
     """Records, every few steps, the losses, the Gramians per block, and what the optimiser then did to each task.
 
     Attach it to a Balancer, or show it the losses of a plain loop before the loop's own backward pass. It never touches
-    ``.grad``, module modes, buffers or random numbers; a look costs about K backward passes (one more set of combined
-    products where the method computes task gradients anyway).
+    ``.grad``, module modes, buffers or random numbers. Under ``Sum()`` and loss weightings the training is the same bit for
+    bit; methods that read the Gramian see it summed block by block, which may change the last bits of their weights. A
+    look costs about K backward passes, or little where the method takes task gradients anyway.
 
     Args:
         model: names the blocks.
@@ -88,6 +89,7 @@ class Monitor:
         self.writer = None if path is None else Writer(path)
         self.rows: list[Row] = []  # in memory, without a path
         self.tasks: tuple[str, ...] = ()
+        self._seen = 0  # steps up to here are recorded, or were not due
         self._waiting: _Look | None = None
         self._earlier, self._started = 0.0, time.perf_counter()  # seconds of earlier sittings, start of this one
         if optimizer is not None:
@@ -129,8 +131,8 @@ class Monitor:
         losses = checked.check(losses)
         self.tasks += tuple(name for name in losses if name not in self.tasks)
         columns = [self.tasks.index(name) for name in losses]
-        with by_hand(losses):
-            engine = self.starter.start(losses, granularity, rows=True, retain_graph=True)
+        engine = self.starter.look(losses, granularity)
+        assert engine is not None
         numbers, gramians = engine.together(losses)  # (k,), (B, k, k)
         step = Step.begin(index, self.tasks, columns, numbers)
         step.active[columns] = numbers.isfinite() & gramians.sum(0).diagonal().isfinite()
@@ -145,6 +147,7 @@ class Monitor:
 
     def receive(self, step: Step, engine: Engine | None, columns: Sequence[int]) -> None:
         """Take a step's record; see ``probe.Probe``."""
+        self._seen = step.index + 1
         if engine is not None:
             self._waiting = _Look(step, self._earlier + time.perf_counter() - self._started, engine, columns)
 
@@ -181,7 +184,8 @@ class Monitor:
         """What a resumed run needs; everything recorded so far is on the disk when this returns."""
         self.flush()
         seconds = self._earlier + time.perf_counter() - self._started
-        return {"pace": self.pace.state_dict(), "tasks": list(self.tasks), "seconds": seconds}
+        pace = self.pace.state_dict()
+        return {"pace": pace, "tasks": list(self.tasks), "seen": self._seen, "seconds": seconds}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there; rows of later steps, written before a kill, are removed."""
@@ -189,9 +193,10 @@ class Monitor:
         self.tasks = tuple(state["tasks"])
         self._earlier, self._started = float(state["seconds"]), time.perf_counter()
         self._waiting = None
-        self.rows = [row for row in self.rows if row.step.index < self.pace.steps]
+        self._seen = int(state["seen"])
+        self.rows = [row for row in self.rows if row.step.index < self._seen]
         if self.writer is not None:
-            self.writer.resume(self.pace.steps)
+            self.writer.resume(self._seen)
 
     def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
         look = self._waiting

@@ -62,9 +62,16 @@ def _run(root: Path, sample: Sample, method: str, task: str | None, seed: int, n
     folder.mkdir(parents=True)
     tasks = (task,) if task else tuple(sample.tasks)
     config = {
-        "problem": sample.problem, "method": method, "tasks": [task] if task else None, "seed": seed, "epochs": 4,
-        "lr": 0.001, "machine": "Linux x86_64", "versions": {"accord": "0.1.0", "torch": "2.13.0"}, **sample.settings,
-    }  # fmt: skip
+        "problem": sample.problem,
+        "method": method,
+        "tasks": [task] if task else None,
+        "seed": seed,
+        "epochs": 4,
+        "lr": 0.001,
+        "machine": "Linux x86_64",
+        "versions": {"accord": "0.1.0", "torch": "2.13.0"},
+        **sample.settings,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     generator = np.random.default_rng([seed, number, len(tasks)])
     if sample.recorded:
@@ -76,21 +83,30 @@ def _run(root: Path, sample: Sample, method: str, task: str | None, seed: int, n
     test = {name: _score(sample, method, name, seed, bool(task)) for name in tasks}
     history = [
         {
-            "epoch": epoch, "seconds": 2.0, "train_loss": dict.fromkeys(tasks, 2.0 * 0.6 ** epoch),
+            "epoch": epoch,
+            "seconds": 2.0,
+            "train_loss": dict.fromkeys(tasks, 2.0 * 0.6**epoch),
             "validation": {name: {"accuracy": 0.9, "loss": 0.3} for name in tasks},
             "test": {name: {"accuracy": 0.9, "loss": 0.3} for name in tasks},
         }
         for epoch in range(4)
-    ]  # fmt: skip
+    ]
     (folder / "history.json").write_text(json.dumps(history))
     if method in sample.unfinished and not task:
         return
     cost = 1.0 if method == "Sum()" else 1.0 + 0.4 * len(tasks) + 0.1 * number
     result = {
-        "status": "finished", "epochs": 4, "steps": 2000, "seconds": 8.0 * cost * (1 + 0.02 * seed),
-        "parameters": 61_706, "shared_parameters": 59_856, "test": test, "selected_epoch": 3,
-        "best_epoch": 3, "overhead": 0.031,
-    }  # fmt: skip
+        "status": "finished",
+        "epochs": 4,
+        "steps": 2000,
+        "seconds": 8.0 * cost * (1 + 0.02 * seed),
+        "parameters": 61_706,
+        "shared_parameters": 59_856,
+        "test": test,
+        "selected_epoch": 3,
+        "best_epoch": 3,
+        "overhead": 0.031,
+    }
     (folder / "result.json").write_text(json.dumps(result))
 
 
@@ -129,9 +145,17 @@ def _rows(sample: Sample, method: str, tasks: tuple[str, ...], generator: np.ran
 
 
 def _row(
-    sample: Sample, tasks: tuple[str, ...], t: int, age: float, gradients: np.ndarray, direction: np.ndarray,
-    update: np.ndarray, weights: np.ndarray, events: tuple[Event, ...], generator: np.random.Generator,
-) -> Row:  # fmt: skip
+    sample: Sample,
+    tasks: tuple[str, ...],
+    t: int,
+    age: float,
+    gradients: np.ndarray,
+    direction: np.ndarray,
+    update: np.ndarray,
+    weights: np.ndarray,
+    events: tuple[Event, ...],
+    generator: np.random.Generator,
+) -> Row:
     count = len(tasks)
     losses = 2.3 * np.exp(-3 * age) * np.linspace(1, 1.6, count) * np.exp(generator.normal(0, 0.12, count)) + 0.05
     measured: dict[str, Any] = {}
@@ -145,9 +169,14 @@ def _row(
             "update_norm": float(np.linalg.norm(update)),
         }
     step = Step(
-        20 * t, tasks, torch.from_numpy(losses), torch.ones(count, dtype=torch.bool), torch.from_numpy(weights),
-        events=events, **measured,
-    )  # fmt: skip
+        20 * t,
+        tasks,
+        torch.from_numpy(losses),
+        torch.ones(count, dtype=torch.bool),
+        torch.from_numpy(weights),
+        events=events,
+        **measured,
+    )
     return Row(step, time=0.08 * t, probe_seconds=0.002, step_seconds=0.004)
 
 

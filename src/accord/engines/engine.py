@@ -32,6 +32,11 @@ class Engine(ABC):
     heads: list[list[Tensor | None]]
     rows: Rows | None = None
 
+    @property
+    def epsilon(self) -> float:
+        """Relative accuracy of the Gramian's entries: products of float64 rows, or of float32 rows in short pieces."""
+        return 1e-10 if all(p.dtype == torch.float64 for p in self.sharing.shared) else 1.2e-7
+
     def together(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Losses and Gramians in the step's one copy from the device.
 

@@ -28,13 +28,15 @@ def gramian(vectors: Sequence[Tensor]) -> Tensor:
     k, n = len(flat), flat[0].numel()
     total = torch.zeros(k, k, dtype=torch.float64, device=flat[0].device)  # (k, k)
     width = max(PIECE, CACHE // k // PIECE * PIECE)
+    wide = torch.promote_types(flat[0].dtype, torch.float32)
+    buffer = torch.empty(k * min(n, width), dtype=wide, device=flat[0].device)  # one, or the system clears a new one each time
     for start in range(0, n, width):
-        rows = torch.stack([v[start : start + width] for v in flat])  # (k, <= width)
-        rows = rows if rows.dtype == torch.float64 else rows.float()
+        pieces = [v[start : start + width] for v in flat]
+        rows = torch.stack(pieces, out=buffer[: k * len(pieces[0])].view(k, -1))  # (k, <= width)
         whole = rows.shape[1] // PIECE * PIECE
         if whole:
-            pieces = rows[:, :whole].view(k, -1, PIECE).transpose(0, 1)  # (pieces, k, PIECE)
-            total += torch.bmm(pieces, pieces.transpose(1, 2)).sum(0, dtype=torch.float64)
+            short = rows[:, :whole].view(k, -1, PIECE).transpose(0, 1)  # (pieces, k, PIECE)
+            total += torch.bmm(short, short.transpose(1, 2)).sum(0, dtype=torch.float64)
         if whole < rows.shape[1]:
             rest = rows[:, whole:]  # (k, < PIECE)
             total += (rest @ rest.T).double()

@@ -80,6 +80,18 @@ class Starter:
             name = self._automatic[key]
         return ENGINES[name](self.model, sharing, values, granularity, retain_graph=retain_graph, reduce=self.reduce)
 
+    def look(self, losses: Mapping[str, Tensor], granularity: Granularity | None) -> Engine | None:
+        """The task gradients beside a step that does not need them; the graph stays for the step itself.
+
+        Args:
+            losses: scalar losses by task name.
+            granularity: of the blocks; None to leave this step alone.
+        """
+        if granularity is None:
+            return None
+        with by_hand(losses):
+            return self.start(losses, granularity, rows=True, retain_graph=True)
+
 
 @contextmanager
 def by_hand(losses: Mapping[str, Tensor]) -> Iterator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-
 from typing import Any
 
 import torch
@@ -35,10 +34,10 @@ def gradients(
         for (outputs, cotangents), wanted in zip(sources, extra, strict=True):
             more = list(wanted) if number == 0 else []
             inputs: list[Any] = [*group, *more]  # autograd takes both, its annotation only one kind at a time
+            found: Sequence[Tensor | None] = [None] * len(inputs)
             if outputs and inputs:
-                found = torch.autograd.grad(outputs, inputs, cotangents, retain_graph=True, allow_unused=True)
-            else:
-                found = (None,) * len(inputs)
+                starts: Any = outputs
+                found = torch.autograd.grad(starts, inputs, cotangents, retain_graph=True, allow_unused=True)
             rows.append(list(found[: len(group)]))
             extras.append(list(found[len(group) :]))
             del found

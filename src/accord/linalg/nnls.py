@@ -30,7 +30,7 @@ class Solution(NamedTuple):
 def nnls(matrix: Array, targets: Array, *, cap: int = 60) -> Solution:
     """``min ½ sᵀAs − bᵀs`` over ``s ≥ 0`` for every row ``b`` of the targets, by block principal pivoting.
 
-    Júdice & Pires 1994 (Computers & Operations Research 21(5)), algorithm of section 3 with its backup rule: all
+    Júdice & Pires 1994 (Computers & Operations Research 21(5)), with its backup rule: all
     violators of ``s_F ≥ 0``, ``y = As − b ≥ 0`` change sides at once; if that did not reduce their number three times
     running, only the last one does. On nearly singular matrices it can cycle for want of exact arithmetic; what is
     unfinished after `cap` rounds goes to Lawson and Hanson's method, which cannot.

@@ -23,7 +23,8 @@ class AlignedMTL(Weighting):
     [arXiv 2305.19000](https://arxiv.org/abs/2305.19000), algorithm 1.
 
     The rank is decided at 1e-13 of the largest eigenvalue: the official K times machine precision lets the rounding
-    of a rank-deficient Gramian through, and λ_s is then rounding, too.
+    of a rank-deficient Gramian through, and λ_s is then rounding, too. Unlike the methods that work on cosines, this
+    one needs the smallest eigenvalue of G itself; at norm ratios above 1e5 a Gramian no longer holds it.
 
     Args:
         scale_mode: λ_s is the smallest of the kept eigenvalues (``min``, the paper's and the official default), their
@@ -39,7 +40,7 @@ class AlignedMTL(Weighting):
 
     needs_gramian: ClassVar[bool] = True
     native_scale: ClassVar[Scale] = "sum"
-    laws: ClassVar[frozenset[str]] = frozenset({"PE", "H1"})
+    laws: ClassVar[frozenset[str]] = frozenset({"PE-mild", "H1"})
 
     def __post_init__(self) -> None:
         checks.choice(self, "scale_mode", ("min", "median", "rmse"))

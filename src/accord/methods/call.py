@@ -98,7 +98,7 @@ def _numpy(tensor: Tensor) -> Array:
 
 
 def _products(gramian: Tensor) -> Array:
-    """The Gramian made exactly symmetric; refuses what is surely none: a negative square, or two products for a pair."""
+    """The Gramian, made exactly symmetric; a negative square or two products for one pair is refused."""
     array = _numpy(gramian)  # (K, K)
     squares = np.diagonal(array)
     if (squares < 0).any():

@@ -20,7 +20,7 @@ class DWA(Weighting):
     two windows. A task without losses in one of the two windows counts as r = 1.
 
     Source: Liu, Johns & Davison 2019 (CVPR), "End-to-End Multi-Task Learning with Attention",
-    [arXiv 1803.10704](https://arxiv.org/abs/1803.10704), eq. 7; T = 2 from its section 4.1.2.
+    [arXiv 1803.10704](https://arxiv.org/abs/1803.10704), eq. 7; T = 2 from its experiments.
 
     The paper's window is an epoch: set ``window`` to the number of steps in yours. The default is that of nash-mtl.
 

@@ -23,7 +23,7 @@ class IMTLG(Weighting):
     the length is ConFIG's: ``w = v |1ᵀGv|/(vᵀGv)``.
 
     Source: Liu et al. 2021 (ICLR), "Towards Impartial Multi-task Learning",
-    [openreview IMPnRXEWpvr](https://openreview.net/forum?id=IMPnRXEWpvr), section 3.1. No hyper-parameters.
+    [openreview IMPnRXEWpvr](https://openreview.net/forum?id=IMPnRXEWpvr), part "gradient balance". No hyper-parameters.
 
     The paper and all public implementations divide by Σv, which can be negative: the step is then an ascent for every
     task (``C = [[1, .3, .8], [.3, 1, .8], [.8, .8, 1]]``, norms 1, 1, 0.05). We divide by ``|Σv|``.

@@ -20,7 +20,7 @@ class InverseNorm(Weighting):
     Without smoothing, two tasks get the direction of the bisector of their gradients.
 
     Source: the weighting of the physics-informed networks family, Wang et al. 2023,
-    [arXiv 2308.08468](https://arxiv.org/abs/2308.08468), section 5.2 (there ``Σn_j/n_i``, the same up to a common
+    [arXiv 2308.08468](https://arxiv.org/abs/2308.08468) (there ``Σn_j/n_i``, the same up to a common
     factor); ema = 0.9 is its default.
 
     Args:

@@ -157,13 +157,15 @@ class Aggregation(Method):
     def combine(
         self,
         rows: Sequence[Sequence[Tensor | None]],
+        active: Sequence[int],
         factor: float,
         source: Callable[[torch.device], torch.Generator],
     ) -> list[Tensor | None]:
         """Combine the gradients of every tensor; tasks that do not reach a tensor take no part in it.
 
         Args:
-            rows: ``rows[i][p]``, all finite.
+            rows: ``rows[i][p]``, the gradient of task i in parameter p.
+            active: the tasks that take part, whose gradients are finite.
             factor: brings the native scale to the one asked for.
             source: a generator for a device.
 
@@ -173,7 +175,7 @@ class Aggregation(Method):
         generators: dict[torch.device, torch.Generator] = {}
         combined: list[Tensor | None] = []
         for gradients in zip(*rows, strict=True):
-            present = [g for g in gradients if g is not None]
+            present = [g for i in active if (g := gradients[i]) is not None]
             if not present:
                 combined.append(None)
                 continue

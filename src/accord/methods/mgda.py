@@ -23,7 +23,7 @@ class MGDA(Weighting):
     tasks, and d = 0 if and only if the point is Pareto stationary.
 
     Source: Désidéri 2012 (Comptes Rendus Mathématique 350); Sener & Koltun 2018 (NeurIPS),
-    [arXiv 1810.04650](https://arxiv.org/abs/1810.04650), eq. 3 and 4.
+    [arXiv 1810.04650](https://arxiv.org/abs/1810.04650), eq. 3.
 
     Public implementations use at most 100 to 250 Frank-Wolfe steps and clamp pairs to [0.001, 0.999]; ours is exact.
     One of them also applies the normalised gradients; like the official one, ours uses them to find w only.

@@ -63,7 +63,7 @@ class NashMTL(Weighting):
         kept = self._state["weights"][context.active]  # (k,)
         if self._steps % self.update_weights_every == 0 or np.isnan(kept).any():
             kept = self._bargain(gramian, context.epsilon)
-            self._state["weights"][context.active] = kept
+            self._state["weights"][context.active] = kept if kept.any() else math.nan  # nothing to keep: solve again
         self._steps += 1
         length = math.sqrt(max(float(kept @ gramian @ kept), 0.0))
         return kept * (self.max_norm / length) if 0 < self.max_norm < length else kept

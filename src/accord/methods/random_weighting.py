@@ -18,7 +18,7 @@ class RandomWeighting(Weighting):
     ``w = softmax(x)``, ``x ~ N(0, I)``, fresh in every step; the expectation is the mean.
 
     Source: Lin et al. 2022 (TMLR), "Reasonable Effectiveness of Random Weighting",
-    [arXiv 2111.10603](https://arxiv.org/abs/2111.10603), section 3. No hyper-parameters.
+    [arXiv 2111.10603](https://arxiv.org/abs/2111.10603). No hyper-parameters.
 
     Example:
         >>> weights = RandomWeighting()(losses=torch.ones(3), generator=torch.Generator().manual_seed(0))

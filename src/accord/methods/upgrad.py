@@ -24,7 +24,7 @@ class UPGrad(Weighting):
     ``w̃ = Dw`` and solved on the cosine matrix, which makes the linearity under scaling of a row exact.
 
     Source: Quinton & Rey 2024, "Jacobian Descent for Multi-Objective Optimization",
-    [arXiv 2406.16232](https://arxiv.org/abs/2406.16232), section 3.1.
+    [arXiv 2406.16232](https://arxiv.org/abs/2406.16232).
 
     Public implementations add 1e-4 to the trace-normalised Gramian, so that at norm ratios above about 30 the small
     task is harmed after all; ours adds 1e-10 to the cosine matrix.

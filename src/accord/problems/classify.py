@@ -35,7 +35,7 @@ class Branched(nn.Module):
 
 
 def trunk(size: int, layers: int, width: int) -> nn.Sequential:
-    """Convolutions with stride 2 that double their 16 channels, then ``width`` features that all tasks must share.
+    """Convolutions with stride 2 (16 channels, then 32), then ``width`` features that all tasks must share.
 
     Args:
         size: height and width of the images.
@@ -52,7 +52,8 @@ def trunk(size: int, layers: int, width: int) -> nn.Sequential:
         wider = 16 << min(layer, 1)
         parts += [nn.Conv2d(channels, wider, 3, stride=2, padding=1), nn.ReLU()]
         channels, size = wider, (size + 1) // 2
-    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * size * size, width), nn.ReLU())
+    # tanh: of so few features no task can spare one, and a ReLU that dies would be lost to all of them
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(channels * size * size, width), nn.Tanh())
 
 
 def losses(model: nn.Module, batch: Batch, tasks: Iterable[str]) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ class Digits(Problem):
     train: int = 6000
     validation: int = 1000
     test: int = 2000
-    width: int = 16
+    width: int = 12
     epochs: int = 12
     batch: int = 128
     lr: float = 3e-3

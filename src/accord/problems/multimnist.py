@@ -42,7 +42,7 @@ class MultiMNIST(Problem):
     train: int = 20000
     validation: int = 2000
     test: int = 5000
-    width: int = 16
+    width: int = 12
     epochs: int = 10
     batch: int = 128
     lr: float = 2e-3

@@ -75,9 +75,7 @@ class Curves:
         """The numbers behind the picture."""
         axis = np.unique(np.concatenate([curve.x for curve in self.curves] or [np.empty(0)]))  # (N,)
         at = [{float(x): (c, i) for i, x in enumerate(c.x)} for c in self.curves]
-        rows = [
-            (number(x), *(_banded(self.y, *known[x]) if x in known else "" for known in at)) for x in axis.tolist()
-        ]
+        rows = [(number(x), *(_banded(self.y, *known[x]) if x in known else "" for known in at)) for x in axis.tolist()]
         return Table(self.title, (Column(self.x.label), *(Column(c.name) for c in self.curves)), tuple(rows))
 
 
@@ -113,9 +111,7 @@ class Heat:
 
     def table(self) -> Table:
         """The numbers behind the picture."""
-        rows = tuple(
-            (name, *map(self.z.show, row)) for name, row in zip(self.rows, self.values.tolist(), strict=True)
-        )
+        rows = tuple((name, *map(self.z.show, row)) for name, row in zip(self.rows, self.values.tolist(), strict=True))
         return Table(self.title, (Column(self.y.label), *map(Column, self.columns)), rows)
 
 
@@ -185,9 +181,7 @@ class Points:
 
     def table(self) -> Table:
         """The numbers behind the picture."""
-        rows = [
-            (p.name, _spread(self.x, p.x, p.x_interval), _spread(self.y, p.y, p.y_interval)) for p in self.points
-        ]
+        rows = [(p.name, _spread(self.x, p.x, p.x_interval), _spread(self.y, p.y, p.y_interval)) for p in self.points]
         return Table(self.title, (Column(""), Column(self.x.label), Column(self.y.label)), tuple(rows))
 
 
@@ -263,6 +257,11 @@ class Chart:
     select: str = ""
     notes: tuple[str, ...] = ()
     wide: bool = True
+
+    @property
+    def missing(self) -> str:
+        """Why no view has anything to show; empty if one does."""
+        return "" if any(view.panels for view in self.views) else self.views[0].missing
 
 
 def _ranged(axis: Axis, value: float, low: Array | None, high: Array | None, i: int) -> str:

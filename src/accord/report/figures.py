@@ -47,6 +47,7 @@ def write(found: Sequence[Run], folder: str | os.PathLike[str]) -> list[Path]:
                             beside = written[-1].with_suffix(".tmp")
                             drawn.savefig(beside, format=kind)
                             os.replace(beside, written[-1])
+                            drawn.set_layout_engine("none")  # the layout is found once and kept
     return written
 
 

@@ -20,6 +20,11 @@ def ends(found: Interval) -> tuple[float, float] | None:
     return None if math.isnan(found.low) else (found.low, found.high)
 
 
+def span(values: Mapping[int, float]) -> tuple[float, float] | None:
+    """The smallest and the largest seed; None with fewer than two."""
+    return (min(values.values()), max(values.values())) if len(values) > 1 else None
+
+
 def over(values: Mapping[int, float]) -> Interval:
     """The mean over seeds with its 95 % interval."""
     return interval(values.values())
@@ -29,8 +34,9 @@ def metric_names(study: Study) -> dict[str, str]:
     """The name of each task's test metric, where one is known, with an arrow for the better direction."""
     return {
         task: f"{found['metric']}{SPACE}{'↑' if found['higher_is_better'] else '↓'}"
-        for task in study.tasks if (found := _any_entry(study, task))
-    }  # fmt: skip
+        for task in study.tasks
+        if (found := _any_entry(study, task))
+    }
 
 
 def scores(arm: Arm, task: str) -> Seeds:

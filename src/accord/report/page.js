@@ -81,31 +81,39 @@
       this.details = this.root.querySelector(".numbers");
       this.place = 0;
       this.hidden = new Set();
-      this.drawn = false;
+      this.near = false;
       this.details.addEventListener("toggle", () => this.numbers());
       const local = this.root.querySelector(".local select");
       if (local) local.addEventListener("change", () => this.show(Number(local.value)));
+      this.build();
     }
 
     get view() { return this.spec.views[this.place]; }
 
+    get plots() { return [...this.panels.querySelectorAll(".plot")]; }
+
     show(place) {
-      if (place === this.place && this.drawn) return;
+      if (place === this.place) return;
       this.place = place;
       const chosen = this.root.querySelector(".chosen");
       if (chosen) chosen.textContent = this.view.label;
-      if (this.drawn) this.draw();
-      this.numbers();
+      this.build();
+      if (this.near) this.draw();
     }
 
-    draw() {
-      this.drawn = true;
-      this.panels.querySelectorAll(".plot").forEach((plot) => Plotly.purge(plot));
+    // everything but the pictures, at its final height: nothing moves when a picture is drawn later
+    build() {
+      if (this.near) this.plots.forEach((plot) => Plotly.purge(plot));
       const wanted = this.view.panels.map((panel) => this.panel(panel));
       if (!wanted.length) wanted.push(make("p", this.view.missing, { class: "missing" }));
       this.panels.replaceChildren(...wanted);
       this.keys();
-      this.panels.querySelectorAll(".plot").forEach((plot, i) => {
+      this.numbers();
+    }
+
+    draw() {
+      this.near = true;
+      this.plots.forEach((plot, i) => {
         const figure = themed(this.view.panels[i].figure);
         if (touch) figure.layout.dragmode = false;  // a finger on the plot scrolls the page
         figure.data.forEach((trace) => { if (this.hidden.has(trace.meta)) trace.visible = false; });
@@ -132,7 +140,7 @@
         button.addEventListener("click", () => {
           if (!this.hidden.delete(entry.name)) this.hidden.add(entry.name);
           button.setAttribute("aria-pressed", String(!this.hidden.has(entry.name)));
-          this.panels.querySelectorAll(".plot").forEach((plot) => {
+          if (this.near) this.plots.forEach((plot) => {
             const places = plot.data.flatMap((trace, i) => (trace.meta === entry.name ? [i] : []));
             if (places.length) Plotly.restyle(plot, { visible: !this.hidden.has(entry.name) }, places);
           });
@@ -152,15 +160,15 @@
       if (!entry.isIntersecting) continue;
       const chart = all.find((one) => one.root === entry.target);
       seen.unobserve(entry.target);
-      if (!chart.drawn) chart.draw();
+      if (!chart.near) chart.draw();
     }
   }, { rootMargin: "600px" });
   all.forEach((chart) => seen.observe(chart.root));
 
-  const redraw = () => all.filter((chart) => chart.drawn).forEach((chart) => chart.draw());
-  night.addEventListener("change", redraw);
-  addEventListener("beforeprint", () => { printing = true; all.forEach((chart) => chart.draw()); });
-  addEventListener("afterprint", () => { printing = false; redraw(); });
+  const redraw = (charts) => charts.forEach((chart) => { chart.build(); chart.draw(); });
+  night.addEventListener("change", () => redraw(all.filter((chart) => chart.near)));
+  addEventListener("beforeprint", () => { printing = true; redraw(all); });
+  addEventListener("afterprint", () => { printing = false; redraw(all); });
 
   // the selectors of one study stay in step
   document.querySelectorAll(".study").forEach((study) => {

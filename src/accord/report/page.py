@@ -21,7 +21,7 @@ from accord.report.render_plotly import SCALES, figure
 from accord.report.study import Study, studies
 from accord.report.table import Table
 from accord.report.tables import results, runs, settings
-from accord.report.text import times
+from accord.report.text import share, times, trimmed
 from accord.report.verdict import verdict
 
 if TYPE_CHECKING:
@@ -48,11 +48,14 @@ SECTIONS = (
     Section("conflict", "Conflict over time", "Conflict", "All methods side by side."),
     Section("losses", "Losses", "Losses"),
     Section(
-        "method", "Inside a method", "Inside a method",
-        "Pairs, layers, dominance and weights of one method at a time; choose it in the bar above.", selector=True,
+        "method",
+        "Inside a method",
+        "Inside a method",
+        "Pairs, layers, dominance and weights of one method at a time; choose it in the bar above.",
+        selector=True,
     ),
     Section("details", "Run details", "Details", "With what, on what, and with which incidents the runs were made."),
-)  # fmt: skip
+)
 
 
 def write(found: Sequence[Run], path: str | os.PathLike[str]) -> Path:
@@ -82,9 +85,12 @@ def render(shown: Iterable[Study]) -> str:
     data: dict[str, Any] = {}
     pages = [_study(study, f"p{i}", data) for i, study in enumerate(shown)]
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     return environment.get_template("template.html.jinja").render(
         studies=pages,
         version=version("accord"),
@@ -96,11 +102,11 @@ def render(shown: Iterable[Study]) -> str:
 
 
 def embedded(value: Any) -> str:
-    """JSON that may stand inside a script element: nothing in it can end the element or begin a comment.
+    r"""JSON that may stand inside a script element: nothing in it can end the element or begin a comment.
 
     Example:
         >>> print(embedded({"task": "</script>"}))
-        {"task":"\\u003c/script\\u003e"}
+        {"task":"\u003c/script\u003e"}
     """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
@@ -114,38 +120,55 @@ def _study(study: Study, name: str, data: dict[str, Any]) -> dict[str, Any]:
     for section in SECTIONS:
         own = [chart for chart in charts if chart.section == section.name and chart.views]
         for chart in own:
-            data[f"{name}-{chart.name}"] = _chart(chart)
+            if not chart.missing:
+                data[f"{name}-{chart.name}"] = _chart(chart)
         tables = {"results": [results], "details": [settings, runs]}.get(section.name, [])
         if own or tables:
             sections.append(
-                asdict(section) | {
+                asdict(section)
+                | {
                     "id": f"{name}-{section.name}",
                     "charts": [_frame(chart, name) for chart in own],
                     "tables": [table(study) for table in tables],
                     "selector": section.selector and len(study.arms) > 1,
                 }
-            )  # fmt: skip
+            )
     return {
-        "id": name, "problem": study.problem, "summary": _summary(study), "verdict": verdict(study),
-        "sections": sections, "methods": [arm.label for arm in study.arms],
-    }  # fmt: skip
+        "id": name,
+        "problem": study.problem,
+        "summary": _summary(study),
+        "verdict": verdict(study),
+        "sections": sections,
+        "methods": [arm.label for arm in study.arms],
+    }
 
 
 def _summary(study: Study) -> str:
     seeds = {trial.seed for arm in study.arms for trial in arm.trials}
     probes = sum(len(record) for arm in study.arms for record in arm.records)
     return " · ".join(
-        [times(len(study.tasks), "task"), times(len(study.arms), "method"), times(len(seeds), "seed"),
-         f"{times(probes, 'probed step')}"]
-    )  # fmt: skip
+        [
+            times(len(study.tasks), "task"),
+            times(len(study.arms), "method"),
+            times(len(seeds), "seed"),
+            f"{times(probes, 'probed step')}",
+        ]
+    )
 
 
 def _frame(chart: Chart, study: str) -> dict[str, Any]:
     """What the template writes of a chart; the rest is drawn from the embedded data when it comes into view."""
     return {
-        "id": f"{study}-{chart.name}", "title": chart.title, "reading": chart.reading, "notes": chart.notes,
-        "wide": chart.wide, "count": max(len(view.panels) for view in chart.views), "select": chart.select, "labels": [view.label for view in chart.views],
-    }  # fmt: skip
+        "id": f"{study}-{chart.name}",
+        "title": chart.title,
+        "reading": chart.reading,
+        "notes": chart.notes,
+        "wide": chart.wide,
+        "count": max(len(view.panels) for view in chart.views),
+        "missing": chart.missing,
+        "select": chart.select,
+        "labels": [view.label for view in chart.views],
+    }
 
 
 def _chart(chart: Chart) -> dict[str, Any]:
@@ -159,26 +182,33 @@ def _view(view: View) -> dict[str, Any]:
         for name, style in view.keys
     ]
     return {
-        "label": view.label, "missing": view.missing, "keys": keys if len(keys) > 1 else [],
+        "label": view.label,
+        "missing": view.missing,
+        "keys": keys if len(keys) > 1 else [],
         "panels": [_panel(panel) for panel in view.panels],
-    }  # fmt: skip
+    }
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
     # through Plotly's own JSON: arrays are packed and undefined numbers become null
     return {
-        "title": panel.title, "square": isinstance(panel, Heat) and panel.square, "scale": _scale(panel),
-        "figure": json.loads(figure(panel).to_json()), "table": _table(panel.table()),
-    }  # fmt: skip
+        "title": panel.title,
+        "square": isinstance(panel, Heat) and panel.square,
+        "scale": _scale(panel),
+        "figure": json.loads(figure(panel).to_json()),
+        "table": _table(panel.table()),
+    }
 
 
 def _scale(panel: Panel) -> dict[str, Any] | None:
     if not isinstance(panel, Heat):
         return None
     return {
-        "label": panel.z.label, "ends": [panel.z.show(end) for end in panel.limits],
-        "colours": [light for light, _ in SCALES[panel.scale]], "undefined": len(panel.undefined) > 0,
-    }  # fmt: skip
+        "label": panel.z.label,
+        "ends": [share(end) if panel.z.share else trimmed(end) for end in panel.limits],
+        "colours": [light for light, _ in SCALES[panel.scale]],
+        "undefined": len(panel.undefined) > 0,
+    }
 
 
 def _table(table: Table) -> dict[str, Any]:

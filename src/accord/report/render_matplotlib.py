@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import singledispatch
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,13 +16,13 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from accord.report.chart import Axis, Bars, Curves, Heat, Intervals, Panel, Points, View
 from accord.report.palette import BAND, DIVERGING, GRID, HATCH, INK, REFERENCE, SEQUENTIAL, Style
-from accord.report.text import lines, log_ticks, shorten, ticks
+from accord.report.text import lines, log_ticks, shorten, ticks, trimmed
 
-SETTINGS = {
+SETTINGS: Any = {
     "font.family": "DejaVu Sans",  # comes with Matplotlib, so that a figure is the same everywhere
     "font.size": 8,
     "axes.titlesize": 8.5,
@@ -46,10 +48,17 @@ SETTINGS = {
 }
 DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
 MARKERS = {
-    "circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "cross": "P", "triangle-down": "v", "star": "*",
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "triangle-up": "^",
+    "cross": "P",
+    "triangle-down": "v",
+    "star": "*",
     "x": "X",
-}  # fmt: skip
+}
 SCALES = {"diverging": DIVERGING, "sequential": SEQUENTIAL}
+PERCENT = FuncFormatter(lambda value, _: f"{trimmed(round(100 * value, 6))} %")
 WIDTH = 3.4  # inches per panel: one column of a two-column paper
 
 
@@ -66,32 +75,34 @@ def figure(view: View, title: str = "") -> Figure:
         >>> drawn.axes[0].get_xlabel()
         'step'
     """
-    columns = min(len(view.panels), 3)
+    columns = 2 if len(view.panels) == 4 else min(len(view.panels), 3)
     rows = math.ceil(len(view.panels) / columns)
     sizes = [_size(panel) for panel in view.panels]
     width = max(WIDTH, columns * max(width for width, _ in sizes))
     height = sum(max(height for _, height in sizes[r * columns : (r + 1) * columns]) for r in range(rows))
-    lines = math.ceil(len(view.keys) / (2 * columns))
-    out = Figure(figsize=(width, height + 0.22 * lines + (0.25 if title else 0)), layout="constrained")
+    names = ticks([name for name, _ in view.keys], 34)
+    beside = max(1, int(width / (0.5 + 0.068 * max(map(len, names), default=1))))  # entries in a row of the legend
+    rows_of_keys = math.ceil(len(names) / beside)
+    out = Figure(figsize=(width, height + 0.19 * rows_of_keys + (0.25 if title else 0)), layout="constrained")
     FigureCanvasAgg(out)
     grid = out.subplots(rows, columns, squeeze=False)
     for axes, panel in zip(grid.flat, view.panels, strict=False):
-        axes.set_title(_safe(panel.title, 44), loc="left")
+        if len(view.panels) > 1:
+            axes.set_title(_safe(panel.title, 44), loc="left")
         _draw(panel, axes)
     for axes in list(grid.flat)[len(view.panels) :]:
         axes.remove()
     if title:
         out.suptitle(_safe(title, 44 * columns), x=0.01, ha="left", fontsize=9, fontweight="bold")
     if view.keys:
-        solid = isinstance(view.panels[0], Bars)
-        handles = [_handle(name, style, view.panels[0], solid) for name, style in view.keys]
-        out.legend(handles=handles, loc="outside lower left", ncols=2 * columns)
+        handles = [_handle(name, style, view.panels[0]) for name, (_, style) in zip(names, view.keys, strict=True)]
+        out.legend(handles=handles, loc="outside lower left", ncols=beside)
     return out
 
 
-def settings() -> mpl.RcParams:
+def settings() -> AbstractContextManager[None]:
     """A context in which Matplotlib draws like this report; on leaving it everything is as before."""
-    return mpl.rc_context(SETTINGS)  # type: ignore[return-value, arg-type]
+    return mpl.rc_context(SETTINGS)
 
 
 @singledispatch
@@ -122,25 +133,29 @@ def _heat(panel: Heat, axes: Axes) -> None:
     columns = panel.values.shape[1]
     colours = LinearSegmentedColormap.from_list(panel.scale, [light for light, _ in SCALES[panel.scale]])
     image = axes.imshow(
-        panel.values, cmap=colours, vmin=panel.limits[0], vmax=panel.limits[1],
-        aspect="equal" if panel.square else "auto", interpolation="nearest",
-    )  # fmt: skip
+        panel.values,
+        cmap=colours,
+        vmin=panel.limits[0],
+        vmax=panel.limits[1],
+        aspect="equal" if panel.square else "auto",
+        interpolation="nearest",
+    )
     for r, c in panel.undefined:
-        axes.add_patch(
-            Rectangle((c - 0.5, r - 0.5), 1, 1, fill=False, hatch="/////", edgecolor=HATCH[0], linewidth=0)
-        )
+        axes.add_patch(Rectangle((c - 0.5, r - 0.5), 1, 1, fill=False, hatch="/////", edgecolor=HATCH[0], linewidth=0))
     if panel.square and columns <= 12:
         for (r, c), value in np.ndenumerate(panel.values):
             if np.isfinite(value):
                 red, green, blue, _ = colours((value - panel.limits[0]) / (panel.limits[1] - panel.limits[0]))
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-                axes.text(c, r, panel.cell(value), ha="center", va="center", fontsize=6.5, color="white" if dark else INK[0])
+                axes.text(
+                    c, r, panel.cell(value), ha="center", va="center", fontsize=6.5, color="white" if dark else INK[0]
+                )
     axes.grid(False)
     bar = axes.figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
     bar.set_label(_safe(panel.z.label))
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     if panel.z.share:
-        bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        bar.ax.yaxis.set_major_formatter(PERCENT)
     _ticks(axes, "x", panel.columns, 12 if panel.square else 8)
     _ticks(axes, "y", panel.rows, 60)
     axes.set_xlabel(_safe(panel.x.label))
@@ -168,10 +183,18 @@ def _bars(panel: Bars, axes: Axes) -> None:
 def _points(panel: Points, axes: Axes) -> None:
     for point in panel.points:
         axes.errorbar(
-            point.x, point.y, _error(point.y, point.y_interval), _error(point.x, point.x_interval),
-            fmt=MARKERS[point.style.marker], color=point.style.colour, ms=6, elinewidth=0.8, capsize=2,
-            markeredgecolor="white", markeredgewidth=0.6,
-        )  # fmt: skip
+            point.x,
+            point.y,
+            _error(point.y, point.y_interval),
+            _error(point.x, point.x_interval),
+            fmt=MARKERS[point.style.marker],
+            color=point.style.colour,
+            ms=6,
+            elinewidth=0.8,
+            capsize=2,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+        )
     if panel.corner is not None:
         x, y, name = panel.corner
         if x is not None:
@@ -179,9 +202,14 @@ def _points(panel: Points, axes: Axes) -> None:
         if y is not None:
             axes.axhline(y, color=REFERENCE[0], linewidth=0.8, linestyle=":")
             axes.annotate(
-                _safe(name), (0, y), (2, 2), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
-                fontsize=6.5, color=REFERENCE[0],
-            )  # fmt: skip
+                _safe(name),
+                (0, y),
+                (2, 2),
+                xycoords=axes.get_yaxis_transform(),
+                textcoords="offset points",
+                fontsize=6.5,
+                color=REFERENCE[0],
+            )
     _axes(axes, panel.x, panel.y)
 
 
@@ -190,14 +218,23 @@ def _intervals(panel: Intervals, axes: Axes) -> None:
     for place, row in enumerate(panel.rows):
         axes.plot(row.single, np.full(len(row.single), place), "|", color=row.style.colour, alpha=0.6, ms=6)
         axes.errorbar(
-            row.value, place, xerr=_error(row.value, row.interval), fmt=MARKERS[row.style.marker], ms=5.5,
-            color=row.style.colour, elinewidth=1, capsize=2, markeredgecolor="white", markeredgewidth=0.6,
-        )  # fmt: skip
+            row.value,
+            place,
+            xerr=_error(row.value, row.interval),
+            fmt=MARKERS[row.style.marker],
+            ms=5.5,
+            color=row.style.colour,
+            elinewidth=1,
+            capsize=2,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+        )
     axes.axvline(panel.level, color=INK[0], linewidth=0.7)
     _axes(axes, panel.x, Axis(""))
     _ticks(axes, "y", [row.name for row in panel.rows], 60)
     axes.set_ylim(len(panel.rows) - 0.5, -0.5)
     axes.grid(False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     if panel.limits is not None:
         axes.set_xlim(*panel.limits)
 
@@ -224,7 +261,7 @@ def _axes(axes: Axes, x: Axis, y: Axis) -> None:
         if side.log:
             getattr(axes, f"set_{name}scale")("log")
         if side.share:
-            getattr(axes, f"{name}axis").set_major_formatter(PercentFormatter(1.0))
+            getattr(axes, f"{name}axis").set_major_formatter(PERCENT)
 
 
 def _ticks(axes: Axes, side: str, names: Sequence[str], most: int) -> None:
@@ -242,12 +279,12 @@ def _error(value: float, interval: tuple[float, float] | None) -> list[list[floa
     return [[value - interval[0]], [interval[1] - value]]
 
 
-def _handle(name: str, style: Style, panel: Panel, solid: bool) -> Line2D | Patch:
-    if solid:
+def _handle(name: str, style: Style, panel: Panel) -> Line2D | Patch:
+    if isinstance(panel, Bars):
         return Patch(color=style.colour, label=_safe(name, 40))
     if isinstance(panel, Points):
         return Line2D([], [], color=style.colour, marker=MARKERS[style.marker], linestyle="", label=_safe(name, 40))
-    return Line2D([], [], color=style.colour, linestyle=DASHES[style.dash], label=_safe(name, 40))
+    return Line2D([], [], color=style.colour, ls=DASHES[style.dash], label=_safe(name, 40))
 
 
 def _safe(name: str, limit: int = 60) -> str:

@@ -194,5 +194,3 @@ def _tasks(trials: Sequence[Trial]) -> tuple[str, ...]:
 def _record(run: Run) -> Record | None:
     record = run.record()
     return record if record is not None and len(record) else None
-
-

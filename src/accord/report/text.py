@@ -53,6 +53,11 @@ def share(value: float) -> str:
     return f"{fixed(100 * value, decimals)}{SPACE}%"
 
 
+def trimmed(value: float) -> str:
+    """The number without needless zeros: ``0.25``, ``−1``."""
+    return f"{value:g}".replace("-", "−")
+
+
 def percent(value: float, decimals: int = 2, sign: bool = True) -> str:
     """A relative difference as a signed percentage: ``+1.25 %``."""
     return f"{fixed(100 * value, decimals, sign)}{SPACE}%" if math.isfinite(value) else number(value)
@@ -79,28 +84,50 @@ def shorten(name: str, limit: int = 26) -> str:
 def log_ticks(low: float, high: float) -> list[float]:
     """Round places on a logarithmic axis: 1, 2 and 5 in each decade, or the decades alone if there are many.
 
+    An axis that is too short for three of them gets places at even distances.
+
     Example:
-        >>> log_ticks(0.4, 3.0), log_ticks(0.01, 1000.0)
-        ([0.5, 1.0, 2.0], [0.01, 0.1, 1.0, 10.0, 100.0, 1000.0])
+        >>> log_ticks(0.4, 3.0), log_ticks(0.01, 1000.0), log_ticks(2.12, 2.33)
+        ([0.5, 1.0, 2.0], [0.01, 0.1, 1.0, 10.0, 100.0, 1000.0], [2.15, 2.2, 2.25, 2.3])
     """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     digits = (1, 2, 5) if last - first <= 3 else (1,)
     every = [float(f"{digit}e{decade}") for decade in range(first, last + 1) for digit in digits]
     inside = [place for place in every if low * 0.999 <= place <= high * 1.001]
-    return inside if len(inside) > 1 else [place for place in every if low / 2 <= place <= high * 2]
+    if len(inside) > 2 or high <= low:
+        return inside or [low]
+    rough = (high - low) / 3
+    decade = 10.0 ** math.floor(math.log10(rough))
+    step = decade * max(digit for digit in (1, 2, 5) if digit * decade <= rough)
+    return [float(f"{n * step:.6g}") for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def ticks(names: Sequence[str], limit: int = 22) -> list[str]:
-    """Names for an axis: long ones lose their settings if that keeps all apart, else their middle.
+    """Names for an axis: long ones lose their settings, their middle, their end or their beginning.
+
+    The first of these forms is taken that keeps all names apart.
 
     Example:
         >>> ticks(["Sum()", "NashMTL(max_norm=1.0, update_weights_every=1)"])
         ['Sum()', 'NashMTL(…)']
+        >>> ticks(["attribute_01_of_the_face", "attribute_02_of_the_face"], 14)
+        ['attribute_01_…', 'attribute_02_…']
     """
-    brief = [f"{name.split('(')[0]}(…)" if len(name) > limit and "(" in name else name for name in names]
-    heads = [name.split("(")[0] for name in names]
-    return [shorten(name if heads.count(head) > 1 else short, limit)
-            for name, head, short in zip(names, heads, brief, strict=True)]  # fmt: skip
+
+    def brief(name: str) -> str:
+        return shorten(f"{name.split('(')[0]}(…)" if "(" in name else name, limit)
+
+    forms = (
+        brief,
+        lambda name: shorten(name, limit),
+        lambda name: f"{name[: limit - 1]}…",
+        lambda name: f"…{name[1 - limit :]}",
+    )
+    for form in forms:
+        short = [form(name) if len(name) > limit else name for name in names]
+        if len(set(short)) == len(set(names)):
+            return short
+    return list(names)
 
 
 def lines(name: str, width: int = 11) -> list[str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accord.conflict import rate
 from accord.record import Record
 from accord.report.chart import Array, Axis, Curve, Curves
 from accord.report.palette import Style
-from accord.report.study import Study
+from accord.report.study import Arm, Study
 
 Measure = Callable[[Record], Array]
 GramianMeasure = Callable[[Array], Array]
@@ -18,7 +20,7 @@ STEP = Axis("training step")
 BAND_NOTE = "Lines are means over seeds in windows of steps; bands span the smallest to the largest seed."
 
 
-def windows(index: Array, values: Array, edges: Array, geometric: bool = False) -> Array:
+def windows(index: NDArray[Any], values: Array, edges: Array, geometric: bool = False) -> Array:
     """Mean of the defined values in each window: ``values (T, ...), index (T,), edges (N+1,) -> (N, ...)``.
 
     Args:
@@ -79,11 +81,9 @@ def by_method(
     study: Study, title: str, y: Axis, measure: GramianMeasure, geometric: bool = False, level: float | None = None
 ) -> Curves:
     """One quantity of the whole Gramian, ``(T, K, K) -> (T,)``, over time, one line per method."""
-    lines = [
-        curve(
-            arm.label, arm.style, over_seeds(arm.measured, lambda record: measure(record.gramian), study.edges, geometric),
-            study.edges, geometric,
-        )
-        for arm in study.arms if arm.measured
-    ]  # fmt: skip
-    return Curves(title, STEP, y, tuple(lines), level)
+
+    def line(arm: Arm) -> Curve:
+        seeds = over_seeds(arm.measured, lambda record: measure(record.gramian), study.edges, geometric)  # (S, N)
+        return curve(arm.label, arm.style, seeds, study.edges, geometric)
+
+    return Curves(title, STEP, y, tuple(line(arm) for arm in study.arms if arm.measured), level)

@@ -17,6 +17,7 @@ from accord.report.text import listing, number, percent, share, times
 # Below these shares the report says "hardly any"; they shape words, never numbers.
 RARE_CONFLICT = 0.05
 RARE_HARM = 0.05
+MOST = 4  # tasks that a sentence names
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,14 @@ def _conflict(study: Study, arm: Arm | None) -> Part:
         "Part of it is sampling noise: two unrelated tasks would show a negative cosine on half of the mini-batches. "
         "These runs hold no noise floor to subtract.",
     ]
+    if any("features" in record.space for record in arm.measured):
+        sentences.append(
+            "Gradients were measured at the shared features; cosines there differ from those of parameters."
+        )
     rare = values.mean() < RARE_CONFLICT
-    lead = f"The tasks hardly conflict ({shown} of pairs per step)" if rare else f"{shown} of task pairs conflict per step"
+    lead = (
+        f"The tasks hardly conflict ({shown} of pairs per step)" if rare else f"{shown} of task pairs conflict per step"
+    )
     return lead, sentences, Tile("Conflict", shown, f"of task pairs per step have a negative cosine under {arm.label}")
 
 
@@ -87,14 +94,18 @@ def _harm(study: Study, arm: Arm | None) -> Part:
     if not np.isfinite(row).any():
         return "", [], None
     worst = int(np.nanargmax(row))
-    each = listing([f"‘{task}’ {share(float(value))}" for task, value in zip(study.tasks, row, strict=True)])
-    sentence = f"Under {arm.label}, {who} raised a task's loss to first order on this share of the steps: {each}."
+    order = [int(i) for i in np.argsort(-row) if np.isfinite(row[i])]
+    each = [f"‘{study.tasks[i]}’ {share(float(row[i]))}" for i in order[:MOST]]
+    if len(order) > MOST:
+        each.append(f"at most {share(float(row[order[MOST]]))} for the {len(order) - MOST} others")
+    sentence = f"Under {arm.label}, {who} raised a task's loss to first order on this share of steps: {listing(each)}."
     rare = row[worst] < RARE_HARM
     most = share(float(row[worst]))
     lead = (
         f", but that hurts nobody much (at most {most} of steps raise a loss)"
-        if rare else f", and ‘{study.tasks[worst]}’ pays most (its loss is raised on {most} of steps)"
-    )  # fmt: skip
+        if rare
+        else f", and ‘{study.tasks[worst]}’ pays most (its loss is raised on {most} of steps)"
+    )
     note = f"of steps raise the loss of ‘{study.tasks[worst]}’, who pays most under {arm.label}"
     return lead, [sentence], Tile("Harm", most, note)
 
@@ -155,12 +166,12 @@ def _compared(study: Study, judged: list[tuple[Arm, stats.Interval]]) -> Part:
     interval = f"95 % interval [{percent(known.low)}, {percent(known.high)}]"
     lead = _ranking(better, worse) or _none(judged)
     sentences = [
-        f"Best against Sum(): {best.label} with {percent(known.mean)} in the mean over tasks, {interval}, paired over "
-        f"{times(known.seeds, 'seed')}."
+        f"Best against Sum(): {best.label} with {percent(known.mean)} in the mean over tasks, {interval}, paired "
+        f"over {times(known.seeds, 'seed')}."
     ]
     if len(judged) > 1 and (better or worse):
         sentences.append(
-            f"{len(judged)} methods were compared at 95 % each; about one such comparison in twenty looks real by chance."
+            f"{len(judged)} methods were compared at 95 % each; one such comparison in twenty looks real by chance."
         )
     beyond = words[best.label] in ("better", "worse")
     note = f"{interval}: {'beyond' if beyond else 'within'} seed noise"
@@ -197,8 +208,10 @@ def _baselines(study: Study) -> list[str]:
     shown = f"(Δm {percent(known.mean)})"
     if known.seeds < 2:
         return [f"Joint training with Sum() against training each task alone: Δm {percent(known.mean)}, from one seed."]
-    word = {"better": "better than", "worse": "worse than"}.get(stats.verdict(known), "on a par with")
-    return [f"Joint training with Sum() is {word} training each task alone {shown}."]
+    word = stats.verdict(known)
+    if word in ("better", "worse"):
+        return [f"Joint training with Sum() is {word} than training each task alone {shown}."]
+    return [f"Joint training with Sum() differs from training each task alone by no more than seed noise {shown}."]
 
 
 def _unfinished(study: Study) -> list[str]:

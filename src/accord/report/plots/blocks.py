@@ -22,13 +22,19 @@ def block_time(study: Study) -> Chart:
     courses = {} if missing else {arm: _course(study, arm) for arm in study.arms if arm.measured}
     limit = round_limit(np.concatenate([cosines.ravel() for *_, cosines in courses.values()])) if courses else 1.0
     return Chart(
-        "block_time", "method", "Which layers conflict, and when",
+        "block_time",
+        "method",
+        "Which layers conflict, and when",
         "Each row is a block of shared parameters, from the input at the top to the output; time runs to the right. "
         "Left: the share of task pairs whose gradients in this block had a negative cosine. Right: their mean cosine. "
-        "About half of the pairs at a cosine near zero is what pure noise looks like. Hatched: undefined, because fewer "
-        "than two tasks have a gradient there.",
-        tuple(View(arm.label, missing=missing) if missing else _view(study, arm, courses.get(arm), limit) for arm in study.arms), "Method",
-    )  # fmt: skip
+        "About half of the pairs at a cosine near zero is what pure noise looks like. Hatched: undefined, because "
+        "fewer than two tasks have a gradient there.",
+        tuple(
+            View(arm.label, missing=missing) if missing else _view(study, arm, courses.get(arm), limit)
+            for arm in study.arms
+        ),
+        "Method",
+    )
 
 
 def per_block(record: Record) -> tuple[Array, Array, tuple[str, ...]]:
@@ -43,13 +49,15 @@ def per_block(record: Record) -> tuple[Array, Array, tuple[str, ...]]:
 
 def _course(study: Study, arm: Arm) -> tuple[tuple[str, ...], Array, Array]:
     """Names of the blocks, and (B, N) share of conflicting pairs and mean cosine, by block and window."""
-    parts = [(record.index, *per_block(record)) for record in arm.measured]
+    parts = [per_block(record) for record in arm.measured]
     names = tuple(dict.fromkeys(name for *_, blocks in parts for name in blocks))
-    shares, cosines = (
-        np.stack([windows(part[0], align(part[which], part[3], names), study.edges) for part in parts])  # (S, N, B)
-        for which in (1, 2)
-    )
-    return names, middle(shares).T, middle(cosines).T
+
+    def over_windows(seeds: list[tuple[Array, tuple[str, ...]]]) -> Array:
+        aligned = [align(values, blocks, names) for values, blocks in seeds]  # (T, B) each
+        steps = [record.index for record in arm.measured]
+        return middle(np.stack([windows(i, v, study.edges) for i, v in zip(steps, aligned, strict=True)])).T
+
+    return names, over_windows([(part[0], part[2]) for part in parts]), over_windows([part[1:] for part in parts])
 
 
 def _view(study: Study, arm: Arm, course: tuple[tuple[str, ...], Array, Array] | None, limit: float) -> View:
@@ -58,9 +66,16 @@ def _view(study: Study, arm: Arm, course: tuple[tuple[str, ...], Array, Array] |
     names, shares, cosines = course
     times = tuple(number(float(edge), 6).split(".")[0] for edge in np.ceil(study.edges[:-1]))
     frequency = Heat(
-        "Share of conflicting pairs", names, times, shares, Axis("conflicting", share=True), (0.0, 1.0), "sequential",
-        STEP, Axis("block"),
-    )  # fmt: skip
+        "Share of conflicting pairs",
+        names,
+        times,
+        shares,
+        Axis("conflicting", share=True),
+        (0.0, 1.0),
+        "sequential",
+        STEP,
+        Axis("block"),
+    )
     angle = Heat(
         "Mean cosine", names, times, cosines, Axis("cosine"), (-limit, limit), "diverging", STEP, Axis("block")
     )

@@ -16,13 +16,19 @@ def pair_cosine(study: Study) -> Chart:
     means = {} if missing else {arm: mean_cosine(arm, study.tasks) for arm in study.arms if arm.measured}
     limit = round_limit(np.concatenate([np.ravel(value) for value in means.values()])) if means else 1.0
     return Chart(
-        "pair_cosine", "method", "Which tasks pull against each other",
+        "pair_cosine",
+        "method",
+        "Which tasks pull against each other",
         "The mean cosine of the angle between two tasks' gradients in the shared parameters. Red, below zero: the two "
         "conflict on average; blue: they help each other; near zero: unrelated. A mini-batch cosine is noisy, and a "
         "negative one is not yet harm. Hatched: undefined, because a gradient was zero or absent on every probed step.",
-        tuple(View(arm.label, missing=missing) if missing else _view(study, arm, means.get(arm), limit) for arm in study.arms),
-        "Method", wide=False,
-    )  # fmt: skip
+        tuple(
+            View(arm.label, missing=missing) if missing else _view(study, arm, means.get(arm), limit)
+            for arm in study.arms
+        ),
+        "Method",
+        wide=False,
+    )
 
 
 def mean_cosine(arm: Arm, tasks: tuple[str, ...]) -> Array:
@@ -43,7 +49,16 @@ def _view(study: Study, arm: Arm, values: Array | None, limit: float) -> View:
     if values is None:
         return View(arm.label, missing="No Gramians were recorded in the runs of this method.")
     shown = Heat(
-        "Mean cosine", study.tasks, study.tasks, values, Axis("cosine"), (-limit, limit), "diverging", Axis("task"),
-        Axis("task"), square=True, blank=np.eye(len(values), dtype=bool),
-    )  # fmt: skip
+        "Mean cosine",
+        study.tasks,
+        study.tasks,
+        values,
+        Axis("cosine"),
+        (-limit, limit),
+        "diverging",
+        Axis("task"),
+        Axis("task"),
+        square=True,
+        blank=np.eye(len(values), dtype=bool),
+    )
     return View(arm.label, (shown,))

@@ -12,12 +12,14 @@ from accord.report.study import Arm, Study
 def difference(study: Study) -> Chart:
     """Relative improvement over the plain sum, paired by seed: all tasks together, then each task."""
     return Chart(
-        "difference", "results", "Did any method beat the plain sum?",
-        "Relative improvement of the test metric over Sum() with the same seed; right of the line is better. The mark is "
-        "the mean, the whisker its 95 % interval, each small tick one seed. A whisker that crosses the line means: no "
-        "difference beyond seed noise.",
+        "difference",
+        "results",
+        "Did any method beat the plain sum?",
+        "Relative improvement of the test metric over Sum() with the same seed; right of the line is better. The mark "
+        "is the mean, the whisker its 95 % interval, each small tick one seed. A whisker that crosses the line means: "
+        "no difference beyond seed noise.",
         (_view(study),),
-    )  # fmt: skip
+    )
 
 
 def _view(study: Study) -> View:
@@ -28,10 +30,7 @@ def _view(study: Study) -> View:
         return View("", missing="Needs at least one method beside Sum().")
     tables = [("All tasks", {arm.label: joint_improvement(arm, study) for arm in others})]
     if len(study.tasks) > 1:
-        tables += [
-            (task, {arm.label: improvement(arm, study, task) for arm in others})
-            for task in study.tasks
-        ]
+        tables += [(task, {arm.label: improvement(arm, study, task) for arm in others}) for task in study.tasks]
     if not any(len(values) for values in tables[0][1].values()):
         return View("", missing="No method has a finished run with the same seed as a finished run of Sum().")
     panels = [_panel(title, others, found) for title, found in tables]

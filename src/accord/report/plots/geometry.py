@@ -26,14 +26,16 @@ def geometry_time(study: Study) -> Chart:
             ),
         )
     return Chart(
-        "geometry_time", "conflict", "How much the gradients cancel",
+        "geometry_time",
+        "conflict",
+        "How much the gradients cancel",
         "Left: the length of the summed gradient as a share of the single lengths; 100 % means that all point the same "
-        "way, 0 % that they cancel. Middle: how many independent directions the gradients span, from 1 to the number of "
-        "tasks. Right: the shortest weighted mean of the gradients, beside the plain mean; at 0 no step lowers all "
+        "way, 0 % that they cancel. Middle: how many independent directions the gradients span, from 1 to the number "
+        "of tasks. Right: the shortest weighted mean of the gradients, beside the plain mean; at 0 no step lowers all "
         "losses at once (a Pareto-stationary point), at 1 the plain mean is already the best common direction. "
         + BAND_NOTE,
         (view,),
-    )  # fmt: skip
+    )
 
 
 def relative_gap(gramian: Array) -> Array:

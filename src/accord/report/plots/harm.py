@@ -17,24 +17,28 @@ DIRECTIONS = {"sum": "summed gradient", "aggregate": "method's gradient", "step"
 def harm_rate(study: Study) -> Chart:
     """Share of probed steps on which each task's loss was raised, a panel per task."""
     return Chart(
-        "harm_rate", "harm", "How often a task pays",
+        "harm_rate",
+        "harm",
+        "How often a task pays",
         "The share of probed steps that raise this task's loss to first order. From left to right: had we followed the "
         "plain sum of the gradients; following the gradient that the method made of them; following the step that the "
         "optimiser really took. Momentum and adaptive rates often undo what a method promises in the middle. Whiskers "
         "span the smallest to the largest seed.",
         (_view(study, harm_rates),),
-    )  # fmt: skip
+    )
 
 
 def harm_size(study: Study) -> Chart:
     """How much of each task's first-order movement went upwards, a panel per task."""
     return Chart(
-        "harm_size", "harm", "How much a task pays",
+        "harm_size",
+        "harm",
+        "How much a task pays",
         "Of all first-order movement of this task's loss, the share that went up instead of down: at 0 % every step "
         "helped, at 50 % the steps took back as much as they gave. A task can be raised often and still pay little. "
         "Whiskers span the smallest to the largest seed.",
         (_view(study, harm_sizes),),
-    )  # fmt: skip
+    )
 
 
 def harm_rates(arm: Arm, tasks: tuple[str, ...]) -> Array:
@@ -56,11 +60,8 @@ def raised_share(line: Line) -> Array:
 
 def _each(arm: Arm, tasks: tuple[str, ...], measure: Callable[[Line], Array]) -> Array:
     return np.stack(
-        [
-            [align(measure(lines(record)[name]), record.tasks, tasks) for name in DIRECTIONS]
-            for record in arm.measured
-        ]
-    )  # fmt: skip
+        [[align(measure(lines(record)[name]), record.tasks, tasks) for name in DIRECTIONS] for record in arm.measured]
+    )
 
 
 def _view(study: Study, measure: Callable[[Arm, tuple[str, ...]], Array]) -> View:

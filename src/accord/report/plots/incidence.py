@@ -16,14 +16,16 @@ def conflict_time(study: Study) -> Chart:
         view = View(
             "",
             (
-                by_method(study, "How often: share of conflicting pairs", Axis("pairs in conflict", share=True), incidence),
-                by_method(study, "How strongly: mean negative part of the cosine", Axis("severity"), severity),
+                by_method(study, "How often: share of pairs", Axis("pairs in conflict", share=True), incidence),
+                by_method(study, "How strongly: severity", Axis("severity"), severity),
             ),
         )
     return Chart(
-        "conflict_time", "conflict", "How often, and how strongly, tasks conflict",
+        "conflict_time",
+        "conflict",
+        "How often, and how strongly, tasks conflict",
         "Left: of all pairs of tasks, the share whose gradients had a negative cosine. Right: how negative it was "
-        "(0: never below zero, 1: opposite). Methods change the path of training, so they also change what is measured; "
-        "they do not change the gradients at a given point. " + BAND_NOTE,
+        "(0: never below zero, 1: opposite). Methods change the path of training, so they also change what is "
+        "measured; they do not change the gradients at a given point. " + BAND_NOTE,
         (view,),
-    )  # fmt: skip
+    )

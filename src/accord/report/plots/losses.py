@@ -17,11 +17,13 @@ def losses_time(study: Study) -> Chart:
     seen = any(arm.records for arm in study.arms)
     view = View("", panels) if seen else View("", missing="These runs have no record, so there is no loss per step.")
     return Chart(
-        "losses_time", "losses", "Training loss of each task",
+        "losses_time",
+        "losses",
+        "Training loss of each task",
         "Raw losses on the probed mini-batches, before any weighting, one panel per task. Lower is better, but compare "
         "methods by the test metrics above: a lower training loss may be overfitting. " + BAND_NOTE,
         (view,),
-    )  # fmt: skip
+    )
 
 
 def _panel(study: Study, i: int) -> Curves:
@@ -29,6 +31,7 @@ def _panel(study: Study, i: int) -> Curves:
         return align(record.losses, record.tasks, study.tasks)[:, i]  # (T,)
 
     seeds = [(arm, over_seeds(arm.records, measure, study.edges)) for arm in study.arms if arm.records]
-    positive = all((values[np.isfinite(values)] > 0).all() for _, values in seeds)
+    known = np.concatenate([values[np.isfinite(values)] for _, values in seeds]) if seeds else np.ones(1)
+    logarithmic = bool(len(known) and known.min() > 0 and known.max() > 3 * known.min())
     lines = tuple(curve(arm.label, arm.style, values, study.edges) for arm, values in seeds)
-    return Curves(study.tasks[i], STEP, Axis("loss", log=positive), lines)
+    return Curves(study.tasks[i], STEP, Axis("loss", log=logarithmic), lines)

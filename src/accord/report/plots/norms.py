@@ -18,7 +18,9 @@ def norm_ratio_time(study: Study) -> Chart:
         axis = Axis("largest / smallest norm", log=True)
         view = View("", (by_method(study, "Norm ratio", axis, norm_ratio, geometric=True, level=1.0),))
     return Chart(
-        "norm_ratio_time", "conflict", "How unequal the gradients are",
+        "norm_ratio_time",
+        "conflict",
+        "How unequal the gradients are",
         "The longest task gradient over the shortest; 1 means balance. In a plain sum the longest sets the direction: "
         "large ratios for most of training point to an imbalance, which rebalancing the losses mends more cheaply than "
         "any surgery. " + BAND_NOTE,
@@ -30,12 +32,15 @@ def dominance_time(study: Study) -> Chart:
     """Each task's share of the summed norms over time, one view per method."""
     missing = study.unmeasured
     return Chart(
-        "dominance_time", "method", "Whose gradient dominates",
+        "dominance_time",
+        "method",
+        "Whose gradient dominates",
         "Each task's share of the gradient lengths, before any method touches them: the task on top speaks loudest. A "
         "long gradient does not mean that this task learns more. " + BAND_NOTE,
         tuple(View(arm.label, missing=missing) if missing else _view(study, arm) for arm in study.arms),
-        "Method", wide=False,
-    )  # fmt: skip
+        "Method",
+        wide=False,
+    )
 
 
 def _view(study: Study, arm: Arm) -> View:

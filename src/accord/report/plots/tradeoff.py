@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 from accord.report.chart import Axis, Chart, Point, Points, View
-from accord.report.merit import Seeds, against_single, ends, joint_improvement, metric_names, milliseconds, over, scores
+from accord.report.merit import Seeds, against_single, joint_improvement, metric_names, milliseconds, over, scores, span
 from accord.report.palette import single_style
 from accord.report.study import Arm, Study
 
@@ -13,11 +13,14 @@ from accord.report.study import Arm, Study
 def cost(study: Study) -> Chart:
     """Quality against milliseconds per step."""
     return Chart(
-        "cost", "tradeoff", "Worth against cost",
-        "Each mark is a method: to the left is cheaper, up is better; whiskers are 95 % intervals over seeds. A method "
-        "that stands to the right of Sum() has to stand clearly above it to be worth its time.",
-        (_cost(study),), wide=False,
-    )  # fmt: skip
+        "cost",
+        "tradeoff",
+        "Worth against cost",
+        "Each mark is a method: to the left is cheaper, up is better; whiskers span the smallest to the largest seed. "
+        "A method that stands to the right of Sum() has to stand clearly above it to be worth its time.",
+        (_cost(study),),
+        wide=False,
+    )
 
 
 def task_pairs(study: Study) -> Chart:
@@ -30,11 +33,16 @@ def task_pairs(study: Study) -> Chart:
         short = len(study.tasks) < 2
         views = (View("", missing="Needs two tasks." if short else "No run is finished, so there is no test metric."),)
     return Chart(
-        "task_pairs", "tradeoff", "One task against another",
-        "Test metrics of two tasks; whiskers are 95 % intervals over seeds. The dotted lines are single-task training: "
-        "beyond both lines, sharing helps both tasks; beyond one, it helps one at the expense of the other.",
-        views, "Pair of tasks" if len(views) > 1 else "", wide=False,
-    )  # fmt: skip
+        "task_pairs",
+        "tradeoff",
+        "One task against another",
+        "Test metrics of two tasks; whiskers span the smallest to the largest seed. The dotted lines are "
+        "single-task training: beyond both lines, sharing helps both tasks; beyond one, it helps one task at the "
+        "expense of the other.",
+        views,
+        "Pair of tasks" if len(views) > 1 else "",
+        wide=False,
+    )
 
 
 def _cost(study: Study) -> View:
@@ -43,8 +51,8 @@ def _cost(study: Study) -> View:
     if not alone:
         merits = [_against_sum(arm, study) for arm in study.arms]
     points = [_point(arm, milliseconds(arm), merit) for arm, merit in zip(study.arms, merits, strict=True) if merit]
-    if not points:
-        return View("", missing="Needs finished runs, and single-task runs or runs of Sum() to compare them with.")
+    if len(points) < (1 if alone else 2):
+        return View("", missing="Needs finished runs of two methods, one of them Sum(), or single-task runs.")
     y = Axis("Δm against single-task training" if alone else "improvement over Sum()", share=True)
     corner = (None, 0.0, "each task alone" if alone else "Sum()")
     return View("", (Points("Worth against cost", Axis("ms per training step"), y, tuple(points), corner),))
@@ -66,5 +74,4 @@ def _pair(study: Study, a: str, b: str, names: dict[str, str]) -> View:
 
 
 def _point(arm: Arm, x: Seeds, y: Seeds) -> Point:
-    across, up = over(x), over(y)
-    return Point(arm.label, across.mean, up.mean, arm.style, ends(across), ends(up))
+    return Point(arm.label, over(x).mean, over(y).mean, arm.style, span(x), span(y))

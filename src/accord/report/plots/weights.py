@@ -14,11 +14,14 @@ from accord.report.timeline import BAND_NOTE, STEP, curve, over_seeds
 def weights_time(study: Study) -> Chart:
     """Weight of each task over time, one view per method."""
     return Chart(
-        "weights_time", "method", "How the method weights the tasks",
+        "weights_time",
+        "method",
+        "How the method weights the tasks",
         "What each task's gradient was multiplied with in the shared parameters, after scaling. The plain sum is 1 for "
         "all (dotted). Weights that have settled can be frozen, which saves the cost of the method. " + BAND_NOTE,
-        tuple(_view(study, arm) for arm in study.arms), "Method",
-    )  # fmt: skip
+        tuple(_view(study, arm) for arm in study.arms),
+        "Method",
+    )
 
 
 def _view(study: Study, arm: Arm) -> View:
@@ -26,7 +29,9 @@ def _view(study: Study, arm: Arm) -> View:
     if not arm.records:
         return View(arm.label, missing="These runs have no record.")
     if not records:
-        return View(arm.label, missing="This method combines whole gradients coordinate by coordinate: it has no weights.")
+        return View(
+            arm.label, missing="This method has no weights: it combines whole gradients, coordinate by coordinate."
+        )
 
     def measure(record: Record) -> Array:
         return align(record.weights, record.tasks, study.tasks)

@@ -28,14 +28,22 @@ def settings(study: Study) -> Table:
 def runs(study: Study) -> Table:
     """One row per run: state, length, cost of the monitor, counted events."""
     columns = (
-        Column("run"), Column("seed"), Column("state"), Column("epochs"), Column("steps"), Column("seconds"),
-        Column("parameters", "shared by several tasks / all"), Column("probed steps"),
+        Column("run"),
+        Column("seed"),
+        Column("state"),
+        Column("epochs"),
+        Column("steps"),
+        Column("seconds"),
+        Column("parameters", "shared by several tasks / all"),
+        Column("probed steps"),
         Column("monitor", "share of the training time spent on measuring"),
         Column("events", "what went differently from plan", words=True),
-    )  # fmt: skip
+    )
     rows = [_run(arm.label, trial) for arm in study.arms for trial in arm.trials]
     rows += [_run(f"{task} alone", trial) for task, arm in study.singles.items() for trial in arm.trials]
-    caption = "Events are counted on probed steps: a task with a loss or gradient that is not finite is left out of that step."
+    caption = (
+        "Events are counted on probed steps: a task whose loss or gradient is not finite is left out of that step."
+    )
     return Table("Runs", columns, tuple(rows), caption, "runs")
 
 
@@ -43,8 +51,10 @@ def events(arm: Arm) -> Counter[str]:
     """How often each kind of event occurred, and to which task."""
     return Counter(
         f"{event.kind}{f' ({event.task})' if event.task else ''}"
-        for record in arm.records for step in record.events for event in step
-    )  # fmt: skip
+        for record in arm.records
+        for step in record.events
+        for event in step
+    )
 
 
 def _run(label: str, trial: Trial) -> tuple[str, ...]:
@@ -59,7 +69,7 @@ def _run(label: str, trial: Trial) -> tuple[str, ...]:
         str(result.get("epochs", len(trial.run.history))),
         str(result.get("steps", UNDEFINED)),
         fixed(result["seconds"], 1) if "seconds" in result else UNDEFINED,
-        f"{whole(shared)} / {whole(every)}" if shared and every else UNDEFINED,
+        f"{whole(shared)} / {whole(every)}" if shared is not None and every is not None else UNDEFINED,
         str(len(record)) if record is not None else "no record",
         share(overhead) if overhead is not None else UNDEFINED,
         listing([f"{count} × {kind}" for kind, count in counts.items()]) or "none",

@@ -33,8 +33,8 @@ def results(study: Study) -> Table:
         seeds = str(max(len(single.finished) for single in study.singles.values()))
         rows.append(("each task alone", seeds, *alone, "0 (reference)", *([UNDEFINED] * (compared + 3))))
     caption = (
-        f"Mean over seeds ± half of the 95 % interval (Student's t); with one seed there is no interval. {_selection(study)}"
-        " Differences to Sum() are paired by seed."
+        "Mean over seeds ± half of the 95 % interval (Student's t); with one seed there is no interval. "
+        f"{_selection(study)} Differences to Sum() are paired by seed."
     )
     if any(len(arm.finished) < len(arm.trials) for arm in study.arms):
         caption += " Unfinished runs have no test metric yet; their probed steps count for conflict and harm."

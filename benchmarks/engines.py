@@ -1,0 +1,145 @@
+"""Time of a whole step (forward, gradients, weights, .grad) beside torchjd and beside the floor, in one process.
+
+    python benchmarks/engines.py [--cases mlp conv transformer] [--tasks 2 3 9 40] [--repeats 7] [--json FILE]
+
+Rows: plain ``sum(losses).backward()``; the floor (one forward, all heads, K trunk backward passes); Accord's engines with
+UPGrad; torchjd's default (vmap) and its ``parallel_chunk_size=1``, with UPGrad. Every repeat runs all rows in turn, so
+that a busy machine slows all of them; ratios are medians over repeats of time / time in the same repeat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from models import CASES, Case
+from torchjd.aggregation import UPGrad as PeerUPGrad
+from torchjd.autojac import jac_to_grad, mtl_backward
+
+import accord
+
+Row = Callable[[], None]
+
+
+def plain(case: Case) -> Row:
+    def row() -> None:
+        sum(case.losses().values()).backward()
+
+    return row
+
+
+def floor(case: Case) -> Row:
+    """What K task gradients cost at least: nothing is multiplied, added or kept."""
+
+    def row() -> None:
+        z = case.trunk(case.batch)
+        cut = z.detach().requires_grad_()
+        total = sum((head(cut) - i).square().mean() for i, head in enumerate(case.heads))
+        total.backward()
+        parameters = list(case.trunk.parameters())
+        cotangent = cut.grad
+        for i in range(len(case.heads)):
+            torch.autograd.grad(z, parameters, cotangent, retain_graph=i < len(case.heads) - 1)
+
+    return row
+
+
+def ours(case: Case, engine: str) -> Row:
+    balancer = accord.Balancer(case.model, accord.UPGrad(), engine=engine)
+
+    def row() -> None:
+        balancer.backward(case.losses())
+
+    return row
+
+
+def theirs(case: Case, chunk: int | None) -> Row:
+    aggregator = PeerUPGrad()
+    shared = list(case.trunk.parameters())
+
+    def row() -> None:
+        z = case.trunk(case.batch)
+        losses = [(head(z) - i).square().mean() for i, head in enumerate(case.heads)]
+        mtl_backward(losses, features=z, parallel_chunk_size=chunk)
+        jac_to_grad(shared, aggregator)
+
+    return row
+
+
+def measure(case: Case, repeats: int) -> dict[str, list[float]]:
+    rows = {
+        "plain": plain(case),
+        "floor": floor(case),
+        "stacked": ours(case, "stacked"),
+        "segmented": ours(case, "segmented"),
+        "features": ours(case, "features"),
+        "torchjd": theirs(case, None),
+        "torchjd chunk 1": theirs(case, 1),
+    }
+    times: dict[str, list[float]] = {name: [] for name in rows}
+    for repeat in range(-1, repeats):  # the first round warms up
+        for name, row in rows.items():
+            case.model.zero_grad()
+            gc.collect()
+            begun = time.perf_counter()
+            row()
+            if repeat >= 0:
+                times[name].append(time.perf_counter() - begun)
+    return times
+
+
+def ratio(times: dict[str, list[float]], a: str, b: str) -> float:
+    return statistics.median(x / y for x, y in zip(times[a], times[b], strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--tasks", nargs="+", type=int, default=[2, 3, 9, 40])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {arguments.repeats} repeats")
+    print(
+        f"{'case':12} {'K':>3} {'plain ms':>9} {'floor ms':>9} | {'stacked/':>9} {'stacked/':>9} {'segm./':>7} {'features/':>9} |"
+        f" {'torchjd/':>9} {'chunk 1/':>9}\n{'':12} {'':3} {'':9} {'':9} | {'floor':>9} {'best peer':>9} {'floor':>7} "
+        f"{'plain':>9} | {'floor':>9} {'floor':>9}"
+    )
+    results = []
+    for name in arguments.cases:
+        for k in arguments.tasks:
+            times = measure(CASES[name](k), arguments.repeats)
+            best = min(("torchjd", "torchjd chunk 1"), key=lambda peer: statistics.median(times[peer]))
+            figures = {
+                "plain": statistics.median(times["plain"]) * 1e3,
+                "floor": statistics.median(times["floor"]) * 1e3,
+                "stacked/floor": ratio(times, "stacked", "floor"),
+                "stacked/best peer": ratio(times, "stacked", best),
+                "segmented/floor": ratio(times, "segmented", "floor"),
+                "features/plain": ratio(times, "features", "plain"),
+                "torchjd/floor": ratio(times, "torchjd", "floor"),
+                "torchjd chunk 1/floor": ratio(times, "torchjd chunk 1", "floor"),
+            }
+            results.append({"case": name, "K": k, "best peer": best, **figures})
+            v = list(figures.values())
+            print(
+                f"{name:12} {k:3} {v[0]:9.1f} {v[1]:9.1f} | {v[2]:9.2f} {v[3]:9.2f} {v[4]:7.2f} {v[5]:9.2f} |"
+                f" {v[6]:9.2f} {v[7]:9.2f}",
+                flush=True,
+            )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""What a set of runs of one problem amounts to: one row per method, and two honest sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from accord import conflict
+from accord.bench.stats import Interval, delta_m, interval, verdict
+from accord.bench.store import Run
+
+REFERENCE = "Sum()"  # what every method is compared with: plain PyTorch
+DIRECTIONS = ("sum", "aggregate", "step")
+NOTABLE = 0.05  # share of cases from which on conflict, or harm, is worth a word
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method over its seeds; all intervals are over seeds, at 95 %.
+
+    Args:
+        label: the method's spelling, or ``single-<task>``.
+        test: the test metric by task.
+        delta_m: see ``stats.delta_m``, each seed against the single-task runs of the same seed; None without those.
+        against: mean over tasks of the relative improvement over the plain sum with the same seed; None without that.
+        conflict: share of the task pairs with a negative cosine, over all recorded steps; None if none were recorded.
+        harm: share of tasks and recorded steps on which the loss is raised to first order, by the plain sum of the
+            gradients (``sum``), the combined gradient (``aggregate``) and the optimiser's real step (``step``).
+        milliseconds: of a training step without measuring.
+    """
+
+    label: str
+    test: dict[str, Interval]
+    delta_m: Interval | None
+    against: Interval | None
+    conflict: Interval | None
+    harm: dict[str, Interval] | None
+    milliseconds: Interval
+
+
+def summarise(runs: Sequence[Run]) -> list[Row]:
+    """One row for each method and each task trained alone, in the order of the runs.
+
+    Args:
+        runs: of one problem; those that are not finished are left out.
+    """
+    groups: dict[str, dict[int, Run]] = {}
+    for run in runs:
+        if run.finished:
+            groups.setdefault(run.label, {})[run.config.seed] = run
+    return [_row(label, group, groups) for label, group in groups.items()]
+
+
+def _row(label: str, group: dict[int, Run], groups: dict[str, dict[int, Run]]) -> Row:
+    scores = {seed: scores_of(run) for seed, run in group.items()}
+    higher = {task: bool(entry["higher_is_better"]) for run in group.values() for task, entry in _test(run).items()}
+    single: dict[int, dict[str, float]] = {}
+    for runs in groups.values():
+        for seed, run in runs.items():
+            if run.config.tasks is not None and len(run.config.tasks) == 1:
+                single.setdefault(seed, {}).update(scores_of(run))
+    plain = {seed: scores_of(run) for seed, run in groups.get(REFERENCE, {}).items()}
+    alone = next(iter(group.values())).config.tasks is not None
+    probes = [probe for run in group.values() if (probe := probed(run)) is not None]
+    return Row(
+        label,
+        {task: interval(score[task] for score in scores.values()) for task in higher},
+        None if alone or not single else _relative(scores, single, higher),
+        None if alone or label == REFERENCE or not plain else _relative(scores, plain, higher),
+        interval(share for share, _ in probes) if probes else None,
+        {name: interval(harm[name] for _, harm in probes) for name in DIRECTIONS} if probes else None,
+        interval(milliseconds(run) for run in group.values()),
+    )
+
+
+def scores_of(run: Run) -> dict[str, float]:
+    """The test metric by task."""
+    return {task: entry["value"] for task, entry in _test(run).items()}
+
+
+def probed(run: Run) -> tuple[float, dict[str, float]] | None:
+    """Conflict incidence and harm rates of a run, or None if no Gramian of several tasks was recorded."""
+    record = run.record()
+    if record is None or len(record.tasks) < 2 or not np.isfinite(record.gramian).any():
+        return None
+    share = float(conflict.rate(conflict.incidence(record.gramian)).value)
+    harm = {name: line.rate().value for name, line in conflict.lines(record).items()}  # (K,) each
+    return share, {name: float(conflict.rate(values).value) for name, values in harm.items()}
+
+
+def milliseconds(run: Run) -> float:
+    """Median time of a training step without measuring; the mean with measuring where nothing else is known."""
+    record = run.record()
+    if record is not None and np.isfinite(record.step_seconds).any():
+        return 1000 * float(np.nanmedian(record.step_seconds))
+    result = run.result or {}
+    return 1000 * result["seconds"] / result["steps"] if result.get("steps") else math.nan
+
+
+def sentences(rows: Sequence[Row]) -> list[str]:
+    """Was there conflict, and did resolving it help? Computed, with the same words for either answer.
+
+    Args:
+        rows: from ``summarise``, among them the plain sum.
+
+    Returns:
+        Two sentences; none where the plain sum, or other methods, are missing.
+    """
+    plain = next((row for row in rows if row.label == REFERENCE), None)
+    others = [row for row in rows if row.against is not None]
+    if plain is None or not others or plain.conflict is None or plain.harm is None:
+        return []
+    return [_was_there_conflict(plain.conflict, plain.harm), _did_it_help(plain, others)]
+
+
+def _was_there_conflict(share: Interval, harm: dict[str, Interval]) -> str:
+    if harm["sum"].mean >= NOTABLE:
+        opening = "There was harmful conflict"
+    elif share.mean >= NOTABLE:
+        opening = "There was conflict, but hardly any harm from it"
+    else:
+        opening = "There was hardly any conflict"
+    return (
+        f"{opening}: under the plain sum {_percent(share.mean)} of the task pairs had gradients with a negative cosine "
+        f"(unrelated gradients would have 50 %), the summed gradient raised a task's loss to first order in "
+        f"{_percent(harm['sum'].mean)} of all cases (tasks x steps), and the optimiser's real step in "
+        f"{_percent(harm['step'].mean)}."
+    )
+
+
+def _did_it_help(plain: Row, others: Sequence[Row]) -> str:
+    said: dict[str, list[str]] = {}
+    for row in others:
+        assert row.against is not None
+        change = f"{100 * row.against.mean:+.1f} %"
+        if not math.isnan(row.against.low):
+            change += f" [{100 * row.against.low:+.1f}, {100 * row.against.high:+.1f}]"
+        said.setdefault(verdict(row.against), []).append(f"{row.label} {change}")
+    opening = {
+        "better": "helped with",
+        "worse": "hurt with",
+        "no difference beyond seed noise": "made no difference beyond seed noise with",
+        "not known from one seed": "changed the result, by an amount that one seed cannot tell from noise, with",
+    }
+    parts = [f"{opening[word]} {', '.join(said[word])}" for word in opening if word in said]
+    ratios = [row.milliseconds.mean / plain.milliseconds.mean for row in others]
+    low, high = min(ratios), max(ratios)
+    times = f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"
+    return (
+        f"Resolving it {'; it '.join(parts)} (mean relative change of the test metrics against the plain sum, paired "
+        f"by seed, 95 % intervals), and a step took {times} times as long."
+    )
+
+
+def _percent(share: float) -> str:
+    return "an unknown share" if math.isnan(share) else f"{100 * share:.{0 if share >= 0.1 else 1}f} %"
+
+
+def _test(run: Run) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = (run.result or {}).get("test", {})
+    return found
+
+
+def _relative(
+    scores: dict[int, dict[str, float]], reference: dict[int, dict[str, float]], higher: dict[str, bool]
+) -> Interval:
+    """Mean relative improvement over a reference with the same seed."""
+    return interval(delta_m(scores[seed], reference[seed], higher) for seed in scores if seed in reference)

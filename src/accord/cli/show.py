@@ -1,0 +1,183 @@
+"""What the terminal shows: a progress bar, a table, two sentences, paths."""
+
+from __future__ import annotations
+
+import math
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from accord import methods
+from accord.bench import pool, store, summary
+from accord.bench.config import RunConfig
+from accord.bench.stats import Interval
+from accord.errors import AccordError
+
+WIDE = 120  # columns where the output is no terminal
+LONG = 24  # characters of a label from which on arguments with their default are left out
+
+
+def console() -> Console:
+    """Standard output as it is now."""
+    return Console() if sys.stdout.isatty() else Console(width=WIDE)
+
+
+class Watch:
+    """A progress bar over all epochs of all runs; where the output is no terminal, a line per finished run."""
+
+    def __init__(self, configs: Sequence[RunConfig]) -> None:
+        self.configs = configs
+        self.console = console()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("[dim]elapsed"),
+            TimeElapsedColumn(),
+            TextColumn("[dim]remaining"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+        )
+        self.done: dict[int, int] = {}
+        self.began: dict[int, float] = {}
+        self.complete = 0
+        self.task = self.bar.add_task("", total=sum(config.epochs for config in configs))
+        self._tell()
+
+    def epoch(self, index: int, done: int) -> None:
+        """See ``pool.Watcher``."""
+        self.began.setdefault(index, time.monotonic())
+        self.done[index] = done
+        self._tell()
+
+    def finished(self, index: int, run: store.Run) -> None:
+        """See ``pool.Watcher``."""
+        self.complete += 1
+        self._tell()
+        if self.console.is_terminal:
+            return
+        config = self.configs[index]
+        scores = ", ".join(f"{task} {score:.3f}" for task, score in summary.scores_of(run).items())
+        seconds = time.monotonic() - self.began[index]
+        print(f"[{self.complete}/{len(self.configs)}] {config.label}, seed {config.seed}: {scores} ({seconds:.1f} s)")
+
+    def _tell(self) -> None:
+        self.bar.update(
+            self.task,
+            completed=sum(self.done.values()),
+            description=f"{self.complete} of {len(self.configs)} runs finished",
+        )
+
+
+def execute(configs: Sequence[RunConfig], root: Path, jobs: int) -> list[store.Run]:
+    """Run all of them and show how far they are; see ``pool.execute``."""
+    watch = Watch(configs)
+    with watch.bar:
+        return pool.execute(configs, root, watch, jobs)
+
+
+def table(runs: Sequence[store.Run]) -> None:
+    """Print the results: mean over seeds ± half of the 95 % interval."""
+    rows = summary.summarise(runs)
+    shown = [row for row in rows if not row.label.startswith("single-")]
+    alone = {task: row for row in rows if row.label.startswith("single-") for task in row.test}
+    tasks = list(dict.fromkeys(task for row in rows for task in row.test))
+    metric = {task: entry["metric"] for run in runs for task, entry in (run.result or {}).get("test", {}).items()}
+    head = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
+    head.add_column("method", overflow="fold")
+    for task in tasks:
+        head.add_column(f"{task}\n{metric[task]}", justify="right")
+    for name in ("Δm %\n", "conflict %\n", "harm %\nsum", "\nmethod", "\nstep", "ms/step\n"):
+        head.add_column(name, justify="right", no_wrap=True)
+    for row in shown:
+        head.add_row(short(row.label), *_cells(row, tasks))
+    if alone:
+        single = [_plusminus(alone[task].test[task], 3) if task in alone else "" for task in tasks]
+        head.add_row("each task alone", *single, "0", "", "", "", "", "")
+    console().print(head)
+    seeds = max((interval.seeds for row in rows for interval in row.test.values()), default=0)
+    note = (
+        f"Test metrics after the epoch in result.json (the last, unless --select says otherwise); mean over {seeds} "
+        f"seed{'s' * (seeds != 1)}, ± half of the 95 % interval. Δm: mean relative improvement over training each task "
+        "alone, paired by seed. conflict: task pairs with a negative cosine. harm: cases (tasks x steps) in which the "
+        "plain sum of the gradients, the method's direction, or the optimiser's real step raises a loss to first order."
+    )
+    print(_wrapped(note))
+
+
+def verdict(runs: Sequence[store.Run]) -> None:
+    """Print the two sentences."""
+    for sentence in summary.sentences(summary.summarise(runs)):
+        print("\n" + _wrapped(sentence))
+
+
+def report(runs: Sequence[store.Run], path: Path, figures: Path | None) -> None:
+    """Write the page, and figures where wanted, and print where they are.
+
+    Raises:
+        AccordError: if a place cannot be written.
+    """
+    from accord.report import page  # plotly and jinja2 take their time
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        page.write(list(runs), path)
+        if figures is not None:
+            from accord.report import figures as drawing
+
+            figures.mkdir(parents=True, exist_ok=True)
+            drawing.write(list(runs), figures)
+    except OSError as error:
+        raise AccordError(f"{error.filename or path} cannot be written ({error.strerror}); choose another.") from None
+    print(f"\nReport: {path}")
+    if figures is not None:
+        print(f"Figures: {figures}")
+
+
+def short(label: str) -> str:
+    """A method's spelling; where it is long, without the arguments that have their default.
+
+    Example:
+        >>> short("CAGrad(c=0.5)"), short("NashMTL(max_norm=2.0, update_weights_every=1)")
+        ('CAGrad(c=0.5)', 'NashMTL(max_norm=2.0)')
+    """
+    if len(label) <= LONG:
+        return label
+    method = methods.parse(label)
+    default = {f.name: f.default for f in method.__dataclass_fields__.values()}  # type: ignore[attr-defined]
+    kept = [f"{name}={getattr(method, name)!r}" for name in default if getattr(method, name) != default[name]]
+    return f"{type(method).__name__}({', '.join(kept)})"
+
+
+def _cells(row: summary.Row, tasks: Sequence[str]) -> list[str]:
+    scores = [_plusminus(row.test[task], 3) if task in row.test else "" for task in tasks]
+    harm = [_percent(row.harm[name]) if row.harm else "" for name in summary.DIRECTIONS]
+    return [
+        *scores,
+        _plusminus(row.delta_m, 1, 100, sign="+") if row.delta_m else "",
+        _percent(row.conflict) if row.conflict else "",
+        *harm,
+        _plusminus(row.milliseconds._replace(low=math.nan), 1),
+    ]
+
+
+def _plusminus(found: Interval, decimals: int, factor: float = 1, sign: str = "") -> str:
+    text = f"{factor * found.mean:{sign}.{decimals}f}"
+    return text if math.isnan(found.low) else f"{text} ±{factor * found.half:.{decimals}f}"
+
+
+def _percent(found: Interval) -> str:
+    return "" if math.isnan(found.mean) else f"{100 * found.mean:.{0 if found.mean >= 0.1 else 1}f}"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, min(console().width, WIDE))
