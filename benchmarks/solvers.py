@@ -2,7 +2,8 @@
 
 Both get the same Gramian as a float64 tensor and return a tensor of weights; NashMTL of torchjd takes the gradients
 themselves, 2K numbers per task, which costs it next to nothing. Calls are interleaved, every repeat has its own
-instance, and the figure is the median. The rows are correlated negatively, so that no method ends early for want of conflict.
+instance, and the figure is the median. The rows are correlated negatively, so that no method ends early for want of
+conflict.
 
     python benchmarks/solvers.py --repeats 30
 """

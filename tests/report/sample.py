@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
+from accord.bench.config import RunConfig, configure
+from accord.bench.store import Run
 from accord.record import Row, write_part
 from accord.step import Event, Step
 
@@ -27,7 +29,11 @@ D = 12  # parameters per block
 
 @dataclass(frozen=True)
 class Sample:
-    """What to simulate; ``gain`` is added to a method's test accuracies, ``tilt`` is the strength of the conflict."""
+    """What to simulate.
+
+    ``gain`` is added to a method's test accuracies, ``noise`` is what a seed adds to each of them; ``tilt`` is how far
+    the tasks pull apart, ``jitter`` the noise of a mini-batch. ``unfinished`` methods have no result yet.
+    """
 
     problem: str = "digits(epochs=4)"
     methods: Sequence[str] = METHODS
@@ -42,6 +48,7 @@ class Sample:
     gain: Mapping[str, float] = field(default_factory=dict)
     noise: float = 0.004
     tilt: float = 1.7
+    jitter: float = 0.7
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -57,8 +64,21 @@ def write(root: Path, sample: Sample | None = None) -> Path:
     return root
 
 
+def read(root: Path) -> list[Run]:
+    """The runs without the validation of stored configurations, which only knows the tasks of real problems."""
+    given = configure(problem="digits").model_dump()
+    found = []
+    for path in sorted(root.rglob("config.json")):
+        values = {**given, **json.loads(path.read_text())}
+        config = RunConfig.model_construct(**{**values, "tasks": tuple(values["tasks"]) if values["tasks"] else None})
+        result = path.with_name("result.json")
+        history = json.loads(path.with_name("history.json").read_text())
+        found.append(Run(path.parent, config, json.loads(result.read_text()) if result.exists() else None, history))
+    return found
+
+
 def _run(root: Path, sample: Sample, method: str, task: str | None, seed: int, number: int) -> None:
-    folder = root / sample.problem / (f"single-{task}" if task else method) / f"seed-{seed}"
+    folder = root / sample.problem / (f"single-{list(sample.tasks).index(task)}" if task else method) / f"seed-{seed}"
     folder.mkdir(parents=True)
     tasks = (task,) if task else tuple(sample.tasks)
     config = {
@@ -131,7 +151,7 @@ def _rows(sample: Sample, method: str, tasks: tuple[str, ...], generator: np.ran
         age = t / max(sample.probes - 1, 1)
         common = (1.1 - 0.9 * age) * towards
         apart = sample.tilt * (0.5 + 0.8 * age) * np.maximum(0.1, 0.6 + depth) * (own - own.mean(axis=0))
-        noise = 0.7 * generator.normal(size=own.shape)
+        noise = sample.jitter * generator.normal(size=own.shape)
         size = np.geomspace(1.0, 0.45, count)[:, None, None] * (1.2 - 0.8 * age)
         gradients = size * (common + apart + noise)  # (K, B, D)
         if len(blocks) > 2 and count > 1:

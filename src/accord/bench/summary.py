@@ -15,6 +15,7 @@ from accord.bench.store import Run
 
 REFERENCE = "Sum()"  # what every method is compared with: plain PyTorch
 DIRECTIONS = ("sum", "aggregate", "step")
+CHANCE = 0.5  # share of negative cosines among unrelated gradients, which pure mini-batch noise is
 NOTABLE = 0.05  # share of cases from which on conflict, or harm, is worth a word
 
 
@@ -120,8 +121,10 @@ def sentences(rows: Sequence[Row]) -> list[str]:
 def _was_there_conflict(share: Interval, harm: dict[str, Interval]) -> str:
     if harm["sum"].mean >= NOTABLE:
         opening = "There was harmful conflict"
+    elif share.low > CHANCE:
+        opening = "There was systematic conflict, though the plain sum seldom harmed a task"
     elif share.mean >= NOTABLE:
-        opening = "There was conflict, but hardly any harm from it"
+        opening = "There was no more conflict than noise alone can give, and the plain sum seldom harmed a task"
     else:
         opening = "There was hardly any conflict"
     return (

@@ -86,32 +86,49 @@ def execute(configs: Sequence[RunConfig], root: Path, jobs: int) -> list[store.R
 
 
 def table(runs: Sequence[store.Run]) -> None:
-    """Print the results: mean over seeds ± half of the 95 % interval."""
+    """Print the results, then conflict and harm: means over seeds ± half of the 95 % interval."""
     rows = summary.summarise(runs)
     shown = [row for row in rows if not row.label.startswith("single-")]
-    alone = {task: row for row in rows if row.label.startswith("single-") for task in row.test}
-    tasks = list(dict.fromkeys(task for row in rows for task in row.test))
+    alone = {task: row.test[task] for row in rows if row.label.startswith("single-") for task in row.test}
     metric = {task: entry["metric"] for run in runs for task, entry in (run.result or {}).get("test", {}).items()}
-    head = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
-    head.add_column("method", overflow="fold")
-    for task in tasks:
-        head.add_column(f"{task}\n{metric[task]}", justify="right")
-    for name in ("Δm %\n", "conflict %\n", "harm %\nsum", "\nmethod", "\nstep", "ms/step\n"):
-        head.add_column(name, justify="right", no_wrap=True)
+    head = _table("method", *(f"{task}\n{name}" for task, name in metric.items()), "Δm %", "ms/step")
     for row in shown:
-        head.add_row(short(row.label), *_cells(row, tasks))
+        scores = [_plusminus(row.test[task], 3) if task in row.test else "" for task in metric]
+        merit = _plusminus(row.delta_m, 1, 100, sign="+") if row.delta_m else ""
+        head.add_row(short(row.label), *scores, merit, f"{row.milliseconds.mean:.1f}")
     if alone:
-        single = [_plusminus(alone[task].test[task], 3) if task in alone else "" for task in tasks]
-        head.add_row("each task alone", *single, "0", "", "", "", "", "")
+        head.add_row("each task alone", *(_plusminus(alone[t], 3) if t in alone else "" for t in metric), "0", "")
     console().print(head)
-    seeds = max((interval.seeds for row in rows for interval in row.test.values()), default=0)
-    note = (
-        f"Test metrics after the epoch in result.json (the last, unless --select says otherwise); mean over {seeds} "
-        f"seed{'s' * (seeds != 1)}, ± half of the 95 % interval. Δm: mean relative improvement over training each task "
-        "alone, paired by seed. conflict: task pairs with a negative cosine. harm: cases (tasks x steps) in which the "
-        "plain sum of the gradients, the method's direction, or the optimiser's real step raises a loss to first order."
+    seeds = max((found.seeds for row in rows for found in row.test.values()), default=0)
+    chosen = "best on validation" if runs[0].config.select == "validation" else "last"
+    text = f"Test metrics after the {chosen} epoch, mean over {seeds} seed{'s' * (seeds != 1)}, ± half of the 95 % interval."
+    if alone:
+        text += " Δm: mean relative improvement over training each task alone, paired by seed."
+    print(_wrapped(text))
+    _conflict(shown)
+
+
+def _conflict(rows: Sequence[summary.Row]) -> None:
+    measured = [row for row in rows if row.conflict and row.harm]
+    if not measured:
+        return
+    head = _table("method", "conflict %", "harm %:\nplain sum", "\nmethod", "\noptimiser's step")
+    for row in measured:
+        assert row.conflict is not None and row.harm is not None
+        head.add_row(short(row.label), *map(_percent, (row.conflict, *(row.harm[d] for d in summary.DIRECTIONS))))
+    console().print(head)
+    text = (
+        "Conflict: share of task pairs with a negative cosine. Harm: share of cases (tasks x steps) in which the plain sum "
+        "of the gradients, the method's direction, or the step that the optimiser took raises a loss to first order."
     )
-    print(_wrapped(note))
+    print(_wrapped(text))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i else "left", no_wrap=i > 0, overflow="fold", vertical="bottom")
+    return table
 
 
 def verdict(runs: Sequence[store.Run]) -> None:
@@ -156,18 +173,6 @@ def short(label: str) -> str:
     default = {f.name: f.default for f in method.__dataclass_fields__.values()}  # type: ignore[attr-defined]
     kept = [f"{name}={getattr(method, name)!r}" for name in default if getattr(method, name) != default[name]]
     return f"{type(method).__name__}({', '.join(kept)})"
-
-
-def _cells(row: summary.Row, tasks: Sequence[str]) -> list[str]:
-    scores = [_plusminus(row.test[task], 3) if task in row.test else "" for task in tasks]
-    harm = [_percent(row.harm[name]) if row.harm else "" for name in summary.DIRECTIONS]
-    return [
-        *scores,
-        _plusminus(row.delta_m, 1, 100, sign="+") if row.delta_m else "",
-        _percent(row.conflict) if row.conflict else "",
-        *harm,
-        _plusminus(row.milliseconds._replace(low=math.nan), 1),
-    ]
 
 
 def _plusminus(found: Interval, decimals: int, factor: float = 1, sign: str = "") -> str:

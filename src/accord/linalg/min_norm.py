@@ -14,9 +14,9 @@ Array = NDArray[np.float64]
 def min_norm(norms: Array, cosines: Array, epsilon: float = EPSILON) -> Solution:
     """``argmin wᵀGw`` over the simplex, as a non-negative least-squares problem.
 
-    ``min_{x≥0} ‖Jᵀx‖² + t(1ᵀx − 1)²`` has the same rays as the constrained problem for every t > 0 (the
-    technique of Lawson & Hanson 1974, chapter 23). With ``x = D⁻¹s`` and ``t = min n²`` the matrix is ``C + qqᵀ``, ``q_i = min(n)/n_i``, which no
-    ratio of norms can spoil.
+    ``min_{x≥0} ‖Jᵀx‖² + t(1ᵀx − 1)²`` has the same rays as the constrained problem for every t > 0 (the technique of
+    Lawson & Hanson 1974, chapter 23). With ``x = D⁻¹s`` and ``t = min n²`` the matrix is ``C + qqᵀ``,
+    ``q_i = min(n)/n_i``, which no ratio of norms can spoil.
 
     Args:
         norms: (K,), positive.

@@ -25,8 +25,9 @@ class Digits(Problem):
     the bottom right, so that they overlap in the middle. Train, validation and test images are made of disjoint scans
     (60, 15 and 25 %). ``sum`` has 19 classes and needs both digits, so it pulls on both of the other tasks.
 
-    The trunk (two convolutions and ``width`` features) is shared; each task has one linear head of its own. With few
-    features the tasks compete for them; ``digits(width=64)`` shows the same problem with room for all.
+    The trunk (two convolutions and ``width`` features) is shared; each task has one linear head of its own. Eight
+    features are enough for each task alone and scarce for all three: they compete for them. ``digits(width=64)`` is
+    the same problem with room for all.
 
     Data: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI (CC BY 4.0), the copy in
     scikit-learn. The overlay follows Sabour, Frosst & Hinton 2017, https://arxiv.org/abs/1710.09829, section 6.
@@ -50,7 +51,7 @@ class Digits(Problem):
     train: int = 6000
     validation: int = 1000
     test: int = 2000
-    width: int = 12
+    width: int = 8
     epochs: int = 12
     batch: int = 128
     lr: float = 3e-3
@@ -65,7 +66,7 @@ class Digits(Problem):
     @classmethod
     def tiny(cls) -> Digits:
         """Four steps per epoch, two epochs."""
-        return cls(train=256, validation=64, test=64, width=8, epochs=2, batch=64)
+        return cls(train=256, validation=64, test=64, epochs=2, batch=64)
 
     def data(self, seed: int) -> Data:
         """Other scans in each part, and other pairs, for each seed."""

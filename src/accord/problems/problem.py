@@ -131,4 +131,6 @@ class Problem(ABC):
             if not fine or not 0 < value < float("inf"):
                 kind = "whole number" if whole else "number"
                 raise AccordError(f"{self.name}: {f.name}={value!r}, expected a {kind} greater than 0.")
-            object.__setattr__(self, f.name, int(value) if whole else float(value))  # 1 and 1.0 are one learning rate, one folder
+            object.__setattr__(
+                self, f.name, int(value) if whole else float(value)
+            )  # 1 and 1.0 are one learning rate, one folder

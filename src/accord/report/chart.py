@@ -60,9 +60,9 @@ class Curves:
 
     @property
     def extent(self) -> tuple[float, float]:
-        """Smallest and largest defined value of lines and bands; (1, 1) without any."""
+        """Smallest and largest defined value of lines, bands and level; (1, 1) without any."""
         parts = [part for c in self.curves for part in (c.y, c.low, c.high) if part is not None]
-        values = np.concatenate(parts or [np.ones(1)])
+        values = np.concatenate([*parts, np.array([] if self.level is None else [self.level])])
         values = values[np.isfinite(values) & ((values > 0) | (not self.y.log))]
         return (float(values.min()), float(values.max())) if len(values) else (1.0, 1.0)
 

@@ -74,7 +74,7 @@ def _curves(panel: Curves) -> go.Figure:
     if panel.y.log:
         places = log_ticks(*panel.extent)
         out.update_yaxes(tickmode="array", tickvals=places, ticktext=[f"{place:g}" for place in places])
-    out.update_xaxes(hoverformat=".0f", unifiedhovertitle={"text": f"{_safe(panel.x.label)} %{{x}}"})
+    out.update_xaxes(hoverformat=".0f", unifiedhovertitle={"text": f"{_safe(panel.x.label)} %{{x:.0f}}"})
     out.update_layout(hovermode="x unified" if len(panel.curves) <= 8 else "closest")
     return out
 
