@@ -2,9 +2,9 @@
 
     python benchmarks/engines.py [--cases mlp conv transformer] [--tasks 2 3 9 40] [--repeats 7] [--json FILE]
 
-Rows: plain ``sum(losses).backward()``; the floor (one forward, all heads, K trunk backward passes); Accord's engines with
-UPGrad; torchjd's default (vmap) and its ``parallel_chunk_size=1``, with UPGrad. Every repeat runs all rows in turn, so
-that a busy machine slows all of them; ratios are medians over repeats of time / time in the same repeat.
+Rows: plain ``sum(losses).backward()``; the floor (one forward, all heads, K trunk backward passes); Accord's engines
+with UPGrad; torchjd's default (vmap) and its ``parallel_chunk_size=1``, with UPGrad. Every repeat runs all rows in
+turn, so that a busy machine slows all of them; ratios are medians over repeats of time / time in the same repeat.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from models import CASES, Case
 from torchjd.aggregation import UPGrad as PeerUPGrad
 from torchjd.autojac import jac_to_grad, mtl_backward
 
 import accord
+
+from models import CASES, Case
 
 Row = Callable[[], None]
 
@@ -111,8 +112,8 @@ def main() -> None:
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {arguments.repeats} repeats")
     print(
-        f"{'case':12} {'K':>3} {'plain ms':>9} {'floor ms':>9} | {'stacked/':>9} {'stacked/':>9} {'segm./':>7} {'features/':>9} |"
-        f" {'torchjd/':>9} {'chunk 1/':>9}\n{'':12} {'':3} {'':9} {'':9} | {'floor':>9} {'best peer':>9} {'floor':>7} "
+        f"{'case':12} {'K':>3} {'plain ms':>9} {'floor ms':>9} | {'stacked/':>9} {'stacked/':>9} {'segm./':>7} "
+        f"{'features/':>9} | {'torchjd/':>9} {'chunk 1/':>9}\n{'':12} {'':3} {'':9} {'':9} | {'floor':>9} {'best peer':>9} {'floor':>7} "
         f"{'plain':>9} | {'floor':>9} {'floor':>9}"
     )
     results = []

@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py [--models mlp conv transformer] [--tasks 2 4 8] [--json FILE]
 
-Each figure comes from a fresh process: it runs the forward pass, resets the kernel's high-water mark of resident memory,
-runs the step with UPGrad, and reads the mark. Linux only. Bounds: stacked K + 1.2; segmented
+Each figure comes from a fresh process: it runs the forward pass, resets the kernel's high-water mark of resident
+memory, runs the step with UPGrad, and reads the mark. Linux only. Bounds: stacked K + 1.2; segmented
 1.5 + K x (largest segment's parameters + its boundary activation) / P.
 """
 
@@ -14,15 +14,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from models import Case, Encoder, resnet
 from torch import nn
 
 import accord
 from accord.engines import segmented
 from accord.sharing import discover, frontier
+
+from models import Case, Encoder, resnet
 
 ROWS = ("plain", "stacked", "segmented", "features", "torchjd", "torchjd chunk 1")
 
@@ -45,15 +47,38 @@ def resident(field: str) -> int:
     raise RuntimeError(f"/proc/self/status has no {field}")
 
 
+def losses_at(what: Case, z: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {f"t{i}": (head(z) - i).square().mean() for i, head in enumerate(what.heads)}
+
+
+def step(what: Case, row: str, z: torch.Tensor) -> Callable[[], object]:
+    """All of the step that follows the forward pass."""
+    losses = losses_at(what, z)
+    if row == "plain":
+        return lambda: sum(losses.values()).backward()
+    if not row.startswith("torchjd"):
+        balancer = accord.Balancer(what.model, "UPGrad()", engine=row)
+        return lambda: balancer.backward(losses)
+    from torchjd.aggregation import UPGrad
+    from torchjd.autojac import jac_to_grad, mtl_backward
+
+    def theirs() -> None:
+        mtl_backward(list(losses.values()), features=z, parallel_chunk_size=1 if row.endswith("1") else None)
+        jac_to_grad(what.trunk.parameters(), UPGrad())
+
+    return theirs
+
+
 def one(name: str, k: int, row: str) -> dict[str, float]:
     """Measure in this process."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    what = Case(nn.Linear(4, 4), nn.ModuleList(nn.Linear(4, 1) for _ in range(k)), torch.randn(2, 4))
+    step(what, row, what.trunk(what.batch))()  # libraries load and allocate their own buffers now
     what = case(name, k)
-    shared = list(what.trunk.parameters())
-    size = sum(p.numel() * p.element_size() for p in shared)
+    size = sum(p.numel() * p.element_size() for p in what.trunk.parameters())
     z = what.trunk(what.batch)
-    losses = {f"t{i}": (head(z) - i).square().mean() for i, head in enumerate(what.heads)}
+    losses = losses_at(what, z)
     bound = float("nan")
     if row == "segmented":
         sharing = discover(what.model, losses)
@@ -68,21 +93,10 @@ def one(name: str, k: int, row: str) -> dict[str, float]:
         del sharing, cut, parts
     elif row == "stacked":
         bound = k + 1.2
-    if row.startswith("torchjd"):
-        from torchjd.aggregation import UPGrad
-        from torchjd.autojac import jac_to_grad, mtl_backward
-
-        aggregator = UPGrad()
-    balancer = None if row == "plain" or row.startswith("torchjd") else accord.Balancer(what.model, "UPGrad()", engine=row)
+    run = step(what, row, z)
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
-    if row == "plain":
-        sum(losses.values()).backward()
-    elif balancer is not None:
-        balancer.backward(losses)
-    else:
-        mtl_backward(list(losses.values()), features=z, parallel_chunk_size=1 if row.endswith("1") else None)
-        jac_to_grad(shared, aggregator)
+    run()
     return {"P": size / 4, "extra": (resident("VmHWM") - before) / size, "bound": bound}
 
 
@@ -99,7 +113,11 @@ def main() -> None:
         return
     # Memory that is freed goes back to the system at once, so that the mark is that of live tensors.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-    print(f"{'model':12} {'K':>2} {'P/1e6':>6} | " + " ".join(f"{row:>15}" for row in ROWS) + " |  bounds: stacked segmented")
+    print(
+        f"{'model':12} {'K':>2} {'P/1e6':>6} | "
+        + " ".join(f"{row:>15}" for row in ROWS)
+        + " |  bounds: stacked segmented"
+    )
     results = []
     for name in arguments.models:
         for k in arguments.tasks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ class Encoder(nn.Module):
 def mlp(k: int) -> Case:
     """MLP 3x512, batch 128."""
     sizes = [64, 512, 512, 512]
-    trunk = nn.Sequential(*(m for a, b in zip(sizes, sizes[1:], strict=False) for m in (nn.Linear(a, b), nn.ReLU())))
+    trunk = nn.Sequential(*(m for a, b in pairwise(sizes) for m in (nn.Linear(a, b), nn.ReLU())))
     return Case(trunk, nn.ModuleList(nn.Linear(512, 10) for _ in range(k)), torch.randn(128, 64))
 
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from accord.blocks import Blocks
 from accord.engines import Features, Segmented, Stacked, inner
 from accord.engines import segmented as seg
+from accord.engines.sketch import SIZE, Sketch
 from accord.errors import AccordError
 from accord.sharing import discover, frontier
 
@@ -147,6 +149,42 @@ def test_without_a_cut_groups_stay_below_their_share():
     assert max(sizes) <= sharing.size // seg.SHARE
     want = oracle.gramian(model, losses)
     close(Segmented(model, sharing, list(losses.values())).gramians.sum(0), want, rtol=1e-5)
+
+
+def test_sketches_estimate_inner_products_without_bias():
+    """Mean over seeds meets the truth; the spread is what the docstring says."""
+    v, u = torch.randn(20_000), torch.randn(20_000)
+    u += 0.05 * v
+    estimates = []
+    for seed in range(200):
+        sketch = Sketch(Blocks(("a", "b"), (0, 1)), [15_000, 5_000], 2, v.device, seed)
+        sketch.add(0, [v[:15_000], None])
+        sketch.add(1, [v[15_000:], u[15_000:]])
+        estimates.append(sketch.inner([u[:15_000], u[15_000:]]))
+    estimates = torch.stack(estimates)  # (seeds, B, K)
+    want = torch.tensor([[v[:15_000] @ u[:15_000], 0.0], [v[15_000:] @ u[15_000:], u[15_000:] @ u[15_000:]]]).double()
+    scale = torch.tensor(
+        [[v[:15_000].norm() * u[:15_000].norm(), 1.0], [v[15_000:].norm() * u[15_000:].norm(), u[15_000:].norm() ** 2]]
+    ).double()
+    error = (estimates - want) / scale
+    assert error.mean(0).abs().max() < 4 * (2 / SIZE) ** 0.5 / 200**0.5
+    assert error.std(0).max() < 1.2 * (2 / SIZE) ** 0.5
+    assert estimates[:, 0, 1].abs().max() == 0  # the second task does not reach the first parameter
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_a_segmented_probe_tells_what_a_vector_does_to_each_task(make):
+    model = make().double()
+    losses = model.losses(X.double())
+    sharing = discover(model, losses)
+    exact = Stacked(model, sharing, list(losses.values()), "module", retain_graph=True, probe=True)
+    rough = Segmented(model, discover(model, losses), list(losses.values()), "module", probe=True)
+    vectors = [torch.randn_like(p) for p in sharing.shared]
+    want, got = (
+        exact.inner(vectors),
+        rough.inner(vectors),
+    )  # blocks below k entries do not collide: exact up to rounding
+    torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize(("k", "n"), [(1, 1), (2, 4095), (3, 4096), (4, 4097), (9, 70_001), (40, 9_000)])

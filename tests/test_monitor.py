@@ -13,12 +13,13 @@ import time
 import numpy as np
 import pytest
 import torch
-from models import Checkpointed, HardSharing, Hierarchy
-from oracles import step as oracle
 
 from accord import Balancer, Monitor, record
 from accord.errors import AccordError
 from accord.pace import Pace
+
+from models import Checkpointed, HardSharing, Hierarchy
+from oracles import step as oracle
 
 X = torch.randn(16, 5, generator=torch.Generator().manual_seed(1)).double()
 

@@ -231,7 +231,7 @@ class Balancer:
         features: Sequence[Tensor] | None,
     ) -> tuple[Step, Engine]:
         """Gramian, weights, combination."""
-        engine = self.starter.start(losses, granularity or "total", features)
+        engine = self.starter.start(losses, granularity, features)
         numbers, gramians = engine.together(losses)
         step = Step.begin(self.index, self.tasks, columns, numbers)
         active = self._active(step, columns, losses, numbers, gramians.sum(0))
@@ -255,7 +255,7 @@ class Balancer:
     ) -> tuple[Step, Engine]:
         """Whole gradients, tensor by tensor; tasks that do not reach a tensor take no part in it."""
         assert isinstance(self.method, Aggregation)
-        engine = self.starter.start(losses, granularity or "total", rows=True)
+        engine = self.starter.start(losses, granularity, rows=True)
         assert engine.rows is not None
         numbers, gramians = engine.together(losses)
         step = Step.begin(self.index, self.tasks, columns, numbers)
@@ -328,11 +328,9 @@ class Balancer:
         return generator(device, self.generator, self.seed, self.index, self.method)
 
     def _missed(self) -> tuple[Event, ...]:
-        if self._awaited is None:
-            return ()
-        self._awaited = None
+        awaited, self._awaited = self._awaited, None
         text = f"{self.method!r} learns from the losses after the optimiser's step; call balancer.after_step(losses)"
-        return (Event("missing", text),)
+        return () if awaited is None else (Event("missing", text),)
 
 
 def write(parameters: Sequence[Tensor], gradients: list[Tensor | None]) -> None:

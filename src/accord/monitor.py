@@ -39,9 +39,9 @@ class Monitor:
     """Records, every few steps, the losses, the Gramians per block, and what the optimiser then did to each task.
 
     Attach it to a Balancer, or show it the losses of a plain loop before the loop's own backward pass. It never touches
-    ``.grad``, module modes, buffers or random numbers. Under ``Sum()`` and loss weightings the training is the same bit for
-    bit; methods that read the Gramian see it summed block by block, which may change the last bits of their weights. A
-    look costs about K backward passes, or little where the method takes task gradients anyway.
+    ``.grad``, module modes, buffers or random numbers. Under ``Sum()`` and loss weightings the training is the same bit
+    for bit; methods that read the Gramian see it summed block by block, which may change the last bits of their
+    weights. A look costs about K backward passes, or little where the method takes task gradients anyway.
 
     Args:
         model: names the blocks.
@@ -49,7 +49,9 @@ class Monitor:
         budget: share of the training time that looking may take; the interval adapts to it, between 10 and 200 steps.
         blocks: ``module`` (weights and bias of a layer together), ``tensor`` or ``total``.
         path: folder for Parquet parts; None keeps the steps in memory.
-        optimizer: shows the Monitor the step that was really taken, for harm after momentum and preconditioning.
+        optimizer: shows the Monitor the step that was really taken, for harm after momentum and preconditioning; what
+            it did to each loss is exact where the engine holds the gradients (``stacked``), and estimated from
+            sketches under ``segmented``.
 
     Raises:
         AccordError: for both ``every`` and ``budget``, or a value out of range.
@@ -84,7 +86,7 @@ class Monitor:
             raise AccordError(f"blocks={blocks!r} is not known.{nearest(str(blocks), get_args(Granularity))}")
         compiled.keep_buffers(model)
         self.blocks = blocks
-        self.starter = Starter(model, "stacked", None, None)
+        self.starter = Starter(model, "auto", None, None)
         self.pace = Pace(every, 0.05 if every is None and budget is None else budget)
         self.writer = None if path is None else Writer(path)
         self.rows: list[Row] = []  # in memory, without a path
@@ -200,22 +202,23 @@ class Monitor:
 
     def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
         look = self._waiting
-        if look is not None and look.engine is not None and look.engine.rows is not None and look.before is None:
+        if look is not None and look.engine is not None and look.before is None:
             look.before = [p.detach().clone() for p in look.engine.sharing.shared]
 
     def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
-        """First-order change of each loss under the step taken: ``g_i · Δθ``, exactly where rows are kept."""
+        """First-order change of each loss under the step taken: ``g_i · Δθ``."""
         look = self._waiting
-        if look is None or look.before is None or look.engine is None or look.engine.rows is None:
+        if look is None or look.before is None or look.engine is None:
             return
-        engine, rows = look.engine, look.engine.rows
+        blocks, shared = look.engine.blocks, look.engine.sharing.shared
         with torch.no_grad():
-            moved = [p - before for p, before in zip(engine.sharing.shared, look.before, strict=True)]
-            inner = rows.inner(moved, engine.blocks).cpu()  # (B, k)
-            squares = [v.double().square().sum() for v, b in zip(moved, engine.blocks.index, strict=True) if b >= 0]
-        look.step.change = spread(inner, look.columns, len(look.step.tasks))  # (B, K)
-        look.step.change[:, ~look.step.active] = 0
-        look.step.update_norm = float(torch.stack(squares).sum().sqrt())
+            moved = [p - before for p, before in zip(shared, look.before, strict=True)]
+            inner = look.engine.inner(moved)  # (B, k)
+            if inner is not None:
+                look.step.change = spread(inner.cpu(), look.columns, len(look.step.tasks))  # (B, K)
+                look.step.change[:, ~look.step.active] = 0
+                measured = [v for v, block in zip(moved, blocks.index, strict=True) if block >= 0]
+                look.step.update_norm = float(sum(v.double().square().sum() for v in measured) ** 0.5)
         self._finish()
 
     def _finish(self) -> None:

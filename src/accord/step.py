@@ -49,7 +49,9 @@ class Step:
         descent: (B, K) float64, ``g_i^b · d^b``; negative: to first order, SGD would raise this loss.
         direction_norm: ``‖d‖``.
         change: (B, K) float64, ``g_i^b · Δθ^b``, the first-order change of each loss under the step that was
-            really taken; positive: this task was harmed. Filled in after ``optimizer.step()`` on probe steps.
+            really taken; positive: this task was harmed. Filled in after ``optimizer.step()`` on probe steps: exactly
+            where gradients are held (``stacked``), within about 2 % of ``‖g_i^b‖ ‖Δθ^b‖`` from sketches
+            (``segmented``), not at all for ``features``.
         update_norm: ``‖Δθ‖``, filled in with ``change``.
         space: ``parameters``, or ``features`` when the Gramians were taken at the shared representation.
         events: what went differently from plan.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import sample
 
 from accord.bench.store import load_runs
 from accord.report.study import studies
+
+import sample
 
 
 @pytest.fixture(scope="session")

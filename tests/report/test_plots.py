@@ -43,10 +43,7 @@ def in_window(study, record, n):
 def pairs_in_conflict(gramian):
     """(share of defined pairs with a negative cosine, mean of max(-cos, 0)) by hand."""
     found = [
-        cos(gramian, i, j)
-        for i in range(len(gramian))
-        for j in range(i)
-        if gramian[i, i] > 0 and gramian[j, j] > 0
+        cos(gramian, i, j) for i in range(len(gramian)) for j in range(i) if gramian[i, i] > 0 and gramian[j, j] > 0
     ]
     if not found:
         return math.nan, math.nan
@@ -95,9 +92,9 @@ def test_mean_cosine_of_each_pair(study):
     heat = view.panels[0]
     assert isinstance(heat, Heat)
     assert view.label == study.arms[2].label
-    expected = np.mean([
-        np.mean([cos(gramian, 0, 1) for gramian in record.gramian]) for record in study.arms[2].records
-    ])
+    expected = np.mean(
+        [np.mean([cos(gramian, 0, 1) for gramian in record.gramian]) for record in study.arms[2].records]
+    )
     assert heat.values[0, 1] == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(heat.values, heat.values.T)
     assert np.isnan(np.diag(heat.values)).all()
@@ -112,7 +109,9 @@ def test_a_task_without_gradient_is_undefined_and_hatched(make):
     assert sorted(map(tuple, heat.undefined.tolist())) == [(0, 2), (1, 2), (2, 0), (2, 1)]
 
 
-@pytest.mark.parametrize(("values", "limit"), [([0.1, -0.2], 0.25), ([0.1, -0.3], 0.5), ([np.nan, 0.9], 1.0), ([], 0.25)])
+@pytest.mark.parametrize(
+    ("values", "limit"), [([0.1, -0.2], 0.25), ([0.1, -0.3], 0.5), ([np.nan, 0.9], 1.0), ([], 0.25)]
+)
 def test_the_colour_scale_holds_all_values(values, limit):
     assert round_limit(np.array(values)) == limit
 
@@ -121,17 +120,25 @@ def test_blocks_over_time(study):
     view = block_time(study).views[0]
     shares, cosines = view.panels
     block, n = study.arms[0].records[0].blocks.index("fc1"), 11
-    expected = np.mean([
-        np.mean([pairs_in_conflict(record.gramians[t, block])[0] for t in in_window(study, record, n)])
-        for record in study.arms[0].records
-    ])
+    expected = np.mean(
+        [
+            np.mean([pairs_in_conflict(record.gramians[t, block])[0] for t in in_window(study, record, n)])
+            for record in study.arms[0].records
+        ]
+    )
     row = shares.rows.index("fc1")
     assert shares.values[row, n] == pytest.approx(expected, rel=1e-12)
-    expected = np.mean([
-        np.mean([[cos(record.gramians[t, block], i, j) for i, j in ((0, 1), (0, 2), (1, 2))]
-                 for t in in_window(study, record, n)])
-        for record in study.arms[0].records
-    ])
+    expected = np.mean(
+        [
+            np.mean(
+                [
+                    [cos(record.gramians[t, block], i, j) for i, j in ((0, 1), (0, 2), (1, 2))]
+                    for t in in_window(study, record, n)
+                ]
+            )
+            for record in study.arms[0].records
+        ]
+    )
     assert cosines.values[row, n] == pytest.approx(expected, rel=1e-12)
     # one task alone reaches the first block: no pair is defined there
     assert np.isnan(shares.values[shares.rows.index("conv1")]).all()
@@ -179,13 +186,17 @@ def test_geometry_of_known_gradients():
 
 def test_cancellation_and_rank_over_time(study):
     survives, rank, gap = geometry_time(study).views[0].panels
-    expected = np.mean([
-        np.mean([
-            math.sqrt(record.gramian[t].sum()) / np.sqrt(np.diag(record.gramian[t])).sum()
-            for t in in_window(study, record, 3)
-        ])
-        for record in study.arms[0].records
-    ])
+    expected = np.mean(
+        [
+            np.mean(
+                [
+                    math.sqrt(record.gramian[t].sum()) / np.sqrt(np.diag(record.gramian[t])).sum()
+                    for t in in_window(study, record, 3)
+                ]
+            )
+            for record in study.arms[0].records
+        ]
+    )
     assert survives.curves[0].y[3] == pytest.approx(expected)
     assert all(1 <= value <= 3 for curve in rank.curves for value in curve.y)
     assert all(0 <= value <= 1 + 1e-9 for curve in gap.curves for value in curve.y)
@@ -194,7 +205,9 @@ def test_cancellation_and_rank_over_time(study):
 def test_norm_ratio_is_a_geometric_mean_on_a_logarithmic_axis(study):
     panel = norm_ratio_time(study).views[0].panels[0]
     logs = [
-        np.mean([0.5 * math.log(max(np.diag(g)) / min(np.diag(g))) for g in record.gramian[in_window(study, record, 0)]])
+        np.mean(
+            [0.5 * math.log(max(np.diag(g)) / min(np.diag(g))) for g in record.gramian[in_window(study, record, 0)]]
+        )
         for record in study.arms[0].records
     ]
     assert panel.y.log
@@ -284,13 +297,19 @@ def test_differences_are_paired_by_seed(study):
     row = panels[0].rows[2]
     assert isinstance(panels[0], Intervals)
     assert row.name == "PCGrad()"
-    by_hand = np.array([
-        np.mean([value(study, "PCGrad()", task, seed) / value(study, "Sum()", task, seed) - 1 for task in study.tasks])
-        for seed in range(3)
-    ])
+    by_hand = np.array(
+        [
+            np.mean(
+                [value(study, "PCGrad()", task, seed) / value(study, "Sum()", task, seed) - 1 for task in study.tasks]
+            )
+            for seed in range(3)
+        ]
+    )
     np.testing.assert_allclose(row.single, by_hand)
     half = student.ppf(0.975, 2) * by_hand.std(ddof=1) / math.sqrt(3)
-    np.testing.assert_allclose([row.value, *row.interval], [by_hand.mean(), by_hand.mean() - half, by_hand.mean() + half])
+    np.testing.assert_allclose(
+        [row.value, *row.interval], [by_hand.mean(), by_hand.mean() - half, by_hand.mean() + half]
+    )
 
 
 def test_a_seed_without_partner_is_left_out(make):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import sample
 
 from accord.bench.store import load_runs
 from accord.errors import AccordError
 from accord.report.study import studies
+
+import sample
 
 
 def test_methods_seeds_and_baselines_are_found(study):
@@ -27,7 +28,9 @@ def test_the_order_of_runs_does_not_matter(runs):
 
 
 def test_every_method_and_every_task_has_its_own_look(make):
-    study = make(tasks=[f"t{i}" for i in range(12)], methods=["Sum()", *(f"CAGrad(c={i})" for i in range(11))], probes=3)
+    study = make(
+        tasks=[f"t{i}" for i in range(12)], methods=["Sum()", *(f"CAGrad(c={i})" for i in range(11))], probes=3
+    )
     assert len({arm.style for arm in study.arms}) == 12
     assert len({study.style(task) for task in study.tasks}) == 12
 

@@ -31,9 +31,12 @@ def test_results_hold_mean_and_interval(study):
 
 def test_conflict_and_harm_of_a_method(study):
     arm = study.reference
-    incidence = np.mean([
-        [np.mean([g[i, j] < 0 for i, j in ((0, 1), (0, 2), (1, 2))]) for g in record.gramian] for record in arm.records
-    ])
+    incidence = np.mean(
+        [
+            [np.mean([g[i, j] < 0 for i, j in ((0, 1), (0, 2), (1, 2))]) for g in record.gramian]
+            for record in arm.records
+        ]
+    )
     harm = np.mean([record.change.sum(axis=1) > 0 for record in arm.records])
     assert cells(results(study), "Sum()", "conflict") == f"{incidence:.0%}".replace("%", " %")
     assert cells(results(study), "Sum()", "harm") == f"{harm:.0%}".replace("%", " %")

@@ -40,9 +40,10 @@ def test_the_figures_of_the_lead_are_those_of_the_runs(study):
 
 def test_no_conflict(make):
     lead, _ = words(make(tilt=0.0, jitter=0.02, **PAIR))
-    assert lead.startswith("The tasks hardly conflict (0 % of pairs per step), but that hurts nobody much") or (
-        lead.startswith("The tasks hardly conflict (0 % of pairs per step), and nobody pays")
+    expected = (
+        "The tasks hardly conflict (0 % of pairs per step), and nobody pays (no loss is raised on more than 0 % of "
     )
+    assert lead.startswith(expected)
 
 
 def test_a_method_that_helps(make):
@@ -101,7 +102,10 @@ def test_surgery_that_momentum_undoes(make):
     record.change[1::3] = -abs(record.change[1::3])
     record.change[2::3] = -abs(record.change[2::3])
     _, rest = words(study)
-    assert "UPGrad() made gradients that raise no loss, yet the optimiser's steps still raised a task's loss on 33 %" in rest
+    assert (
+        "UPGrad() made gradients that raise no loss, yet the optimiser's steps still raised a task's loss on 33 %"
+        in rest
+    )
 
 
 def test_only_baselines(make):

@@ -9,6 +9,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,13 +49,13 @@ def execute(
     """
     if jobs < 1:
         raise AccordError(f"jobs is {jobs}; expected at least 1.")
-    jobs = min(jobs, len(configs))
+    jobs = min(jobs, sum(not (Path(root) / config.place / store.RESULT).exists() for config in configs))
     if jobs > 1:
         with _pool(jobs) as workers:
             _share_out(configs, root, watcher, workers)
     else:
         for index, config in enumerate(configs):
-            watcher.finished(index, run(config, root, lambda done, index=index: watcher.epoch(index, done)))  # type: ignore[misc]
+            watcher.finished(index, run(config, root, partial(watcher.epoch, index)))
     return [store.load(Path(root) / config.place) for config in configs]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from accord import conflict
+from accord import conflict, methods
 from accord.bench.stats import Interval, delta_m, interval, verdict
 from accord.bench.store import Run
 
+LONG = 24  # characters of a label from which on arguments with their default are left out
 REFERENCE = "Sum()"  # what every method is compared with: plain PyTorch
 DIRECTIONS = ("sum", "aggregate", "step")
 CHANCE = 0.5  # share of negative cosines among unrelated gradients, which pure mini-batch noise is
@@ -28,6 +30,7 @@ class Row:
         test: the test metric by task.
         delta_m: see ``stats.delta_m``, each seed against the single-task runs of the same seed; None without those.
         against: mean over tasks of the relative improvement over the plain sum with the same seed; None without that.
+        against_by_task: the same for each task; empty without that.
         conflict: share of the task pairs with a negative cosine, over all recorded steps; None if none were recorded.
         harm: share of tasks and recorded steps on which the loss is raised to first order, by the plain sum of the
             gradients (``sum``), the combined gradient (``aggregate``) and the optimiser's real step (``step``).
@@ -38,6 +41,7 @@ class Row:
     test: dict[str, Interval]
     delta_m: Interval | None
     against: Interval | None
+    against_by_task: dict[str, Interval]
     conflict: Interval | None
     harm: dict[str, Interval] | None
     milliseconds: Interval
@@ -66,16 +70,33 @@ def _row(label: str, group: dict[int, Run], groups: dict[str, dict[int, Run]]) -
                 single.setdefault(seed, {}).update(scores_of(run))
     plain = {seed: scores_of(run) for seed, run in groups.get(REFERENCE, {}).items()}
     alone = next(iter(group.values())).config.tasks is not None
+    compared = not alone and label != REFERENCE and bool(plain)
     probes = [probe for run in group.values() if (probe := probed(run)) is not None]
     return Row(
         label,
         {task: interval(score[task] for score in scores.values()) for task in higher},
         None if alone or not single else _relative(scores, single, higher),
-        None if alone or label == REFERENCE or not plain else _relative(scores, plain, higher),
+        _relative(scores, plain, higher) if compared else None,
+        {task: _relative(scores, plain, {task: up}) for task, up in higher.items()} if compared else {},
         interval(share for share, _ in probes) if probes else None,
         {name: interval(harm[name] for _, harm in probes) for name in DIRECTIONS} if probes else None,
         interval(milliseconds(run) for run in group.values()),
     )
+
+
+def short(label: str) -> str:
+    """A method's spelling; where it is long, without the arguments that have their default.
+
+    Example:
+        >>> short("CAGrad(c=0.5)"), short("NashMTL(max_norm=2.0, update_weights_every=1)")
+        ('CAGrad(c=0.5)', 'NashMTL(max_norm=2.0)')
+    """
+    if len(label) <= LONG:
+        return label
+    method = methods.parse(label)
+    default = {f.name: f.default for f in dataclasses.fields(method)}  # type: ignore[arg-type]
+    kept = [f"{name}={getattr(method, name)!r}" for name in default if getattr(method, name) != default[name]]
+    return f"{type(method).__name__}({', '.join(kept)})"
 
 
 def scores_of(run: Run) -> dict[str, float]:
@@ -121,10 +142,10 @@ def sentences(rows: Sequence[Row]) -> list[str]:
 def _was_there_conflict(share: Interval, harm: dict[str, Interval]) -> str:
     if harm["sum"].mean >= NOTABLE:
         opening = "There was harmful conflict"
-    elif share.low > CHANCE:
-        opening = "There was systematic conflict, though the plain sum seldom harmed a task"
+    elif share.mean > CHANCE:
+        opening = "There was frequent conflict, though the plain sum seldom harmed a task"
     elif share.mean >= NOTABLE:
-        opening = "There was no more conflict than noise alone can give, and the plain sum seldom harmed a task"
+        opening = "There was conflict, no more often than between unrelated gradients, and seldom harm"
     else:
         opening = "There was hardly any conflict"
     return (
@@ -142,7 +163,11 @@ def _did_it_help(plain: Row, others: Sequence[Row]) -> str:
         change = f"{100 * row.against.mean:+.1f} %"
         if not math.isnan(row.against.low):
             change += f" [{100 * row.against.low:+.1f}, {100 * row.against.high:+.1f}]"
-        said.setdefault(verdict(row.against), []).append(f"{row.label} {change}")
+        word = verdict(row.against)
+        if word in ("better", "worse"):  # a mean may hide a task that paid
+            tasks = (f"{task} {100 * row.against_by_task[task].mean:+.1f}" for task in row.against_by_task)
+            change += f" ({', '.join(tasks)})"
+        said.setdefault(word, []).append(f"{short(row.label)} {change}")
     opening = {
         "better": "helped with",
         "worse": "hurt with",
@@ -155,7 +180,7 @@ def _did_it_help(plain: Row, others: Sequence[Row]) -> str:
     times = f"{low:.1f}" if high - low < 0.05 else f"{low:.1f} to {high:.1f}"
     return (
         f"Resolving it {'; it '.join(parts)} (mean relative change of the test metrics against the plain sum, paired "
-        f"by seed, 95 % intervals), and a step took {times} times as long."
+        f"by seed; each 95 % interval by itself), and a step took {times} times as long."
     )
 
 
@@ -171,5 +196,9 @@ def _test(run: Run) -> dict[str, dict[str, Any]]:
 def _relative(
     scores: dict[int, dict[str, float]], reference: dict[int, dict[str, float]], higher: dict[str, bool]
 ) -> Interval:
-    """Mean relative improvement over a reference with the same seed."""
-    return interval(delta_m(scores[seed], reference[seed], higher) for seed in scores if seed in reference)
+    """Mean relative improvement over a reference with the same seed, over the tasks in ``higher``."""
+    return interval(
+        delta_m({task: scores[seed][task] for task in higher}, reference[seed], higher)
+        for seed in scores
+        if seed in reference
+    )

@@ -13,7 +13,7 @@ EVERY = 5  # measure every fifth step: enough to see conflict over time, and che
 
 
 def configs() -> list[RunConfig]:
-    """Five methods and each task alone, three seeds each; seed by seed, so that a busy minute slows all methods alike."""
+    """Five methods and each task alone, three seeds; seed by seed, so that a busy minute slows all methods alike."""
     several = [{"method": method, "monitor_every": EVERY} for method in METHODS]
     alone = [{"tasks": (task,), "monitor_every": 0} for task in Digits.tasks]
     return [configure(problem="digits", **extra, seed=seed) for seed in range(SEEDS) for extra in several + alone]

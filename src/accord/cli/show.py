@@ -14,14 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from accord import methods
 from accord.bench import pool, store, summary
 from accord.bench.config import RunConfig
 from accord.bench.stats import Interval
 from accord.errors import AccordError
 
 WIDE = 120  # columns where the output is no terminal
-LONG = 24  # characters of a label from which on arguments with their default are left out
 
 
 def console() -> Console:
@@ -49,13 +47,17 @@ class Watch:
         )
         self.done: dict[int, int] = {}
         self.began: dict[int, float] = {}
+        self.skipped: set[int] = set()
         self.complete = 0
         self.task = self.bar.add_task("", total=sum(config.epochs for config in configs))
         self._tell()
 
     def epoch(self, index: int, done: int) -> None:
         """See ``pool.Watcher``."""
-        self.began.setdefault(index, time.monotonic())
+        if index not in self.began:
+            self.began[index] = time.monotonic()
+            if done == self.configs[index].epochs:
+                self.skipped.add(index)
         self.done[index] = done
         self._tell()
 
@@ -67,8 +69,10 @@ class Watch:
             return
         config = self.configs[index]
         scores = ", ".join(f"{task} {score:.3f}" for task, score in summary.scores_of(run).items())
-        seconds = time.monotonic() - self.began[index]
-        print(f"[{self.complete}/{len(self.configs)}] {config.label}, seed {config.seed}: {scores} ({seconds:.1f} s)")
+        took = "was finished" if index in self.skipped else f"{time.monotonic() - self.began[index]:.1f} s"
+        print(
+            f"[{self.complete}/{len(self.configs)}] {config.label}, seed {config.seed}: {scores} ({took})", flush=True
+        )
 
     def _tell(self) -> None:
         self.bar.update(
@@ -95,13 +99,14 @@ def table(runs: Sequence[store.Run]) -> None:
     for row in shown:
         scores = [_plusminus(row.test[task], 3) if task in row.test else "" for task in metric]
         merit = _plusminus(row.delta_m, 1, 100, sign="+") if row.delta_m else ""
-        head.add_row(short(row.label), *scores, merit, f"{row.milliseconds.mean:.1f}")
+        head.add_row(summary.short(row.label), *scores, merit, f"{row.milliseconds.mean:.1f}")
     if alone:
-        head.add_row("each task alone", *(_plusminus(alone[t], 3) if t in alone else "" for t in metric), "0", "")
+        head.add_row("single tasks", *(_plusminus(alone[t], 3) if t in alone else "" for t in metric), "0", "")
     console().print(head)
     seeds = max((found.seeds for row in rows for found in row.test.values()), default=0)
     chosen = "best on validation" if runs[0].config.select == "validation" else "last"
-    text = f"Test metrics after the {chosen} epoch, mean over {seeds} seed{'s' * (seeds != 1)}, ± half of the 95 % interval."
+    count = "one seed" if seeds == 1 else f"{seeds} seeds, ± half of the 95 % interval"
+    text = f"Test metrics after the {chosen} epoch; mean over {count}."
     if alone:
         text += " Δm: mean relative improvement over training each task alone, paired by seed."
     print(_wrapped(text))
@@ -114,12 +119,15 @@ def _conflict(rows: Sequence[summary.Row]) -> None:
         return
     head = _table("method", "conflict %", "harm %:\nplain sum", "\nmethod", "\noptimiser's step")
     for row in measured:
-        assert row.conflict is not None and row.harm is not None
-        head.add_row(short(row.label), *map(_percent, (row.conflict, *(row.harm[d] for d in summary.DIRECTIONS))))
+        assert row.conflict is not None
+        assert row.harm is not None
+        head.add_row(
+            summary.short(row.label), *map(_percent, (row.conflict, *(row.harm[d] for d in summary.DIRECTIONS)))
+        )
     console().print(head)
     text = (
-        "Conflict: share of task pairs with a negative cosine. Harm: share of cases (tasks x steps) in which the plain sum "
-        "of the gradients, the method's direction, or the step that the optimiser took raises a loss to first order."
+        "Conflict: share of task pairs with a negative cosine. Harm: share of cases (tasks x steps) in which the plain "
+        "sum of the gradients, the method's direction, or the optimiser's actual step raises a loss to first order."
     )
     print(_wrapped(text))
 
@@ -158,21 +166,6 @@ def report(runs: Sequence[store.Run], path: Path, figures: Path | None) -> None:
     print(f"\nReport: {path}")
     if figures is not None:
         print(f"Figures: {figures}")
-
-
-def short(label: str) -> str:
-    """A method's spelling; where it is long, without the arguments that have their default.
-
-    Example:
-        >>> short("CAGrad(c=0.5)"), short("NashMTL(max_norm=2.0, update_weights_every=1)")
-        ('CAGrad(c=0.5)', 'NashMTL(max_norm=2.0)')
-    """
-    if len(label) <= LONG:
-        return label
-    method = methods.parse(label)
-    default = {f.name: f.default for f in method.__dataclass_fields__.values()}  # type: ignore[attr-defined]
-    kept = [f"{name}={getattr(method, name)!r}" for name in default if getattr(method, name) != default[name]]
-    return f"{type(method).__name__}({', '.join(kept)})"
 
 
 def _plusminus(found: Interval, decimals: int, factor: float = 1, sign: str = "") -> str:

@@ -32,6 +32,14 @@ class Engine(ABC):
     heads: list[list[Tensor | None]]
     rows: Rows | None = None
 
+    @abstractmethod
+    def inner(self, vectors: Sequence[Tensor | None]) -> Tensor | None:
+        """Inner product of each task's gradient with one vector per shared parameter, on a probe step.
+
+        Returns:
+            (B, K) float64: exact where the rows are held, estimated where only sketches are; None where neither is.
+        """
+
     @property
     def epsilon(self) -> float:
         """Relative accuracy of the Gramian's entries: products of float64 rows, or of float32 rows in short pieces."""

@@ -28,6 +28,7 @@ class Features(Engine):
         granularity: unused; the representation is one block.
         retain_graph: keep the graph for a later pass of the user's own.
         reduce: refused: feature Gramians of ranks are summed, not averaged.
+        probe: of no use: the parameters' gradients are never seen apart.
         features: the shared representation, if the graph's own cut is not wanted.
 
     Raises:
@@ -45,6 +46,7 @@ class Features(Engine):
         *,
         retain_graph: bool = False,
         reduce: Reduce | None = None,
+        probe: bool = False,
         features: Sequence[Tensor] | None = None,
     ) -> None:
         if reduce is not None:
@@ -65,6 +67,9 @@ class Features(Engine):
         self.heads = self.head.gradients
         self.blocks = Blocks(("features",), (0,) * len(self.head.edges))
         self.gramians = self.head.cotangents.gramians(self.blocks)  # (1, K, K)
+
+    def inner(self, vectors: Sequence[Tensor | None]) -> None:
+        """See ``Engine.inner``; unknown here."""
 
     def combine(self, weights: Sequence[float | None], keep: bool = False) -> list[Tensor | None]:
         """See ``Engine.combine``; there are no rows to keep."""

@@ -29,7 +29,9 @@ def gramian(vectors: Sequence[Tensor]) -> Tensor:
     total = torch.zeros(k, k, dtype=torch.float64, device=flat[0].device)  # (k, k)
     width = max(PIECE, CACHE // k // PIECE * PIECE)
     wide = torch.promote_types(flat[0].dtype, torch.float32)
-    buffer = torch.empty(k * min(n, width), dtype=wide, device=flat[0].device)  # one, or the system clears a new one each time
+    buffer = torch.empty(
+        k * min(n, width), dtype=wide, device=flat[0].device
+    )  # one, or the system clears a new one each time
     for start in range(0, n, width):
         pieces = [v[start : start + width] for v in flat]
         rows = torch.stack(pieces, out=buffer[: k * len(pieces[0])].view(k, -1))  # (k, <= width)

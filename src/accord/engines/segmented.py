@@ -21,6 +21,7 @@ from accord.engines import truncated
 from accord.engines.engine import Engine
 from accord.engines.head import Cut, Heads
 from accord.engines.rows import Reduce, Rows, fresh
+from accord.engines.sketch import Sketch
 from accord.errors import AccordError
 from accord.sharing import Node, Sharing, frontier
 
@@ -45,6 +46,7 @@ class Segmented(Engine):
         granularity: of the blocks.
         retain_graph: keep the graph for a later pass of the user's own.
         reduce: averages tensors over ranks.
+        probe: keep a sketch of each gradient, for inner products with the update.
 
     Raises:
         AccordError: when the graph holds a reentrant checkpoint.
@@ -59,6 +61,7 @@ class Segmented(Engine):
         *,
         retain_graph: bool = False,
         reduce: Reduce | None = None,
+        probe: bool = False,
     ) -> None:
         if sharing.graph.reentrant:
             raise AccordError(
@@ -68,6 +71,9 @@ class Segmented(Engine):
         self.sharing, self.losses = sharing, losses
         self.retain_graph, self.reduce = retain_graph, reduce
         self.blocks = partition(model, sharing.shared, sharing.measured, granularity)
+        self.sketch = (
+            Sketch(self.blocks, [p.numel() for p in sharing.shared], len(losses), losses[0].device) if probe else None
+        )
         cut = frontier(sharing)
         self.head = None if cut is None else Heads(sharing, losses, cut, retain_graph)
         k, device = len(losses), losses[0].device
@@ -112,8 +118,15 @@ class Segmented(Engine):
                     self.reduce([g for g in row if g is not None])
             part = Blocks(self.blocks.names, tuple(self.blocks.index[p] for p in group))
             self.gramians += Rows(rows).gramians(part).to(self.gramians.device)
+            if self.sketch is not None:
+                for p, gradients in zip(group, zip(*rows, strict=True), strict=True):
+                    self.sketch.add(p, gradients)
             wanted = wanted or extras
         return wanted
+
+    def inner(self, vectors: Sequence[Tensor | None]) -> Tensor | None:
+        """See ``Engine.inner``; estimated from sketches."""
+        return None if self.sketch is None else self.sketch.inner(vectors)
 
     def combine(self, weights: Sequence[float | None], keep: bool = False) -> list[Tensor | None]:
         """See ``Engine.combine``; there are no rows to keep."""

@@ -28,6 +28,7 @@ class Stacked(Engine):
         granularity: of the blocks.
         retain_graph: keep the graph for a later pass of the user's own.
         reduce: averages tensors over ranks.
+        probe: somebody will ask for inner products with the update; the rows answer that.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Stacked(Engine):
         *,
         retain_graph: bool = False,
         reduce: Reduce | None = None,
+        probe: bool = False,
     ) -> None:
         if sharing.graph.reentrant:
             self.sharing, rows, self.heads = reentrant.gradients(model, sharing, losses, retain_graph)
@@ -51,6 +53,11 @@ class Stacked(Engine):
         self.rows = Rows(rows)
         self.blocks = partition(model, self.sharing.shared, self.sharing.measured, granularity)
         self.gramians = self.rows.gramians(self.blocks)  # (B, K, K)
+
+    def inner(self, vectors: Sequence[Tensor | None]) -> Tensor:
+        """See ``Engine.inner``; exact."""
+        assert self.rows is not None
+        return self.rows.inner(vectors, self.blocks)
 
     def combine(self, weights: Sequence[float | None], keep: bool = False) -> list[Tensor | None]:
         """See ``Engine.combine``."""

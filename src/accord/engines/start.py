@@ -46,7 +46,7 @@ class Starter:
     def start(
         self,
         losses: Mapping[str, Tensor],
-        granularity: Granularity,
+        granularity: Granularity | None,
         features: Sequence[Tensor] | None = None,
         *,
         rows: bool = False,
@@ -56,7 +56,7 @@ class Starter:
 
         Args:
             losses: scalar losses by task name.
-            granularity: of the blocks.
+            granularity: of the blocks on a probe step; None on others, where one block does.
             features: the shared representation, where the user names it.
             rows: the task gradients themselves are needed.
             retain_graph: the graph is needed afterwards.
@@ -64,21 +64,26 @@ class Starter:
         Raises:
             AccordError: when the engine asked for cannot serve this graph.
         """
-        values = list(losses.values())
+        values, blocks = list(losses.values()), granularity or "total"
+        probe = granularity is not None
         if features is not None:
             if self.name not in ("auto", "features"):
                 raise AccordError(f"features= was given, but engine={self.name!r} does not use it.")
             sharing = discover(self.model, losses, self.shared)
-            return Features(self.model, sharing, values, granularity, reduce=self.reduce, features=features)
+            return Features(self.model, sharing, values, blocks, reduce=self.reduce, features=features)
         sharing = discover(self.model, losses, self.shared)
         name = "stacked" if rows else self.name
+        if name == "features" and retain_graph:
+            name = "auto"  # a look beside the step is at the parameters
         if name == "auto":
             key = (len(losses), sharing.size)
             if key not in self._automatic:
                 keep = sharing.graph.reentrant or memory.fits(sharing, len(losses))
                 self._automatic[key] = "stacked" if keep else "segmented"
             name = self._automatic[key]
-        return ENGINES[name](self.model, sharing, values, granularity, retain_graph=retain_graph, reduce=self.reduce)
+        return ENGINES[name](
+            self.model, sharing, values, blocks, retain_graph=retain_graph, reduce=self.reduce, probe=probe
+        )
 
     def look(self, losses: Mapping[str, Tensor], granularity: Granularity | None) -> Engine | None:
         """The task gradients beside a step that does not need them; the graph stays for the step itself.
@@ -90,7 +95,7 @@ class Starter:
         if granularity is None:
             return None
         with by_hand(losses):
-            return self.start(losses, granularity, rows=True, retain_graph=True)
+            return self.start(losses, granularity, retain_graph=True)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from accord.conflict import defined
 from accord.errors import AccordError
 from accord.record import Record
 from accord.report.palette import Style, method_style, reference_style, task_style
@@ -37,9 +38,9 @@ class Trial:
 
     @property
     def measured(self) -> bool:
-        """Whether Gramians of at least two tasks were recorded."""
+        """Whether the Gramian of at least two tasks with a gradient was recorded on some step."""
         record = self.record
-        return record is not None and len(record.tasks) > 1 and bool(np.isfinite(record.gramian).any())
+        return record is not None and bool((defined(record.gramian).sum(axis=-1) > 1).any())
 
 
 @dataclass(frozen=True, eq=False)

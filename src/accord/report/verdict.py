@@ -87,6 +87,8 @@ def _conflict(study: Study, arm: Arm | None) -> Part:
 def _harm(study: Study, arm: Arm | None) -> Part:
     if arm is None:
         return "", [], None
+    rare = conflict_incidence(arm).mean() < RARE_CONFLICT
+    calm, hurt = (", and nobody pays", ", yet") if rare else (", but that hurts nobody much", ", and")
     means = rate(harm_rates(arm, study.tasks), axis=0).value  # (3, K)
     place = 2 if np.isfinite(means[2]).any() else 0
     who = "the optimiser's steps" if place == 2 else "the summed gradient"
@@ -99,15 +101,12 @@ def _harm(study: Study, arm: Arm | None) -> Part:
     if len(order) > MOST:
         each.append(f"at most {share(float(row[order[MOST]]))} for the {len(order) - MOST} others")
     sentence = f"Under {arm.label}, {who} raised a task's loss to first order on this share of steps: {listing(each)}."
-    rare = row[worst] < RARE_HARM
-    most = share(float(row[worst]))
-    lead = (
-        f", but that hurts nobody much (at most {most} of steps raise a loss)"
-        if rare
-        else f", and ‘{study.tasks[worst]}’ pays most (its loss is raised on {most} of steps)"
-    )
-    note = f"of steps raise the loss of ‘{study.tasks[worst]}’, who pays most under {arm.label}"
-    return lead, [sentence], Tile("Harm", most, note)
+    name, most = f"‘{study.tasks[worst]}’", share(float(row[worst]))
+    if row[worst] < RARE_HARM:
+        lead = f"{calm} (no loss is raised on more than {most} of steps)"
+        return lead, [sentence], Tile("Harm", most, f"of steps, at most, raise any one task's loss under {arm.label}")
+    lead = f"{hurt} {name} pays most (its loss is raised on {most} of steps)"
+    return lead, [sentence], Tile("Harm", most, f"of steps raise the loss of {name}, who pays most under {arm.label}")
 
 
 def _imbalance(arm: Arm | None) -> Tile | None:

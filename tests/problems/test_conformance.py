@@ -1,0 +1,141 @@
+"""Every problem: equal data for equal seeds, parts made of disjoint originals, usable losses, one spelling."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from accord.bench.config import configure
+from accord.bench.training import Training
+from accord.data import VARIABLE
+from accord.errors import AccordError
+from accord.methods import METHODS
+from accord.problems import PROBLEMS, Problem, parse
+
+BESIDE = Path(__file__).parents[3] / "shared" / "data"  # where a checkout beside shared data has them
+REQUIRED = {"Constant": "Constant(weights=[1, 2, 3])"}  # methods that have no default
+SPELLINGS = [REQUIRED.get(method.__name__, f"{method.__name__}()") for method in METHODS]
+
+
+@pytest.fixture(autouse=True)
+def _data(monkeypatch):
+    if VARIABLE not in os.environ and BESIDE.is_dir():
+        monkeypatch.setenv(VARIABLE, str(BESIDE))
+
+
+@pytest.fixture(params=PROBLEMS, ids=lambda problem: problem.name)
+def problem(request) -> Problem:
+    tiny = request.param.tiny()
+    try:
+        tiny.data(0)
+    except AccordError as error:
+        pytest.skip(str(error))
+    return tiny
+
+
+def equal(one, other) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_one_seed_gives_one_data_set_and_one_model(problem):
+    first, second, other = problem.data(3), problem.data(3), problem.data(4)
+    for part in ("train", "validation", "test"):
+        assert equal(getattr(first, part).tensors, getattr(second, part).tensors)
+        assert not equal(getattr(first, part).tensors, getattr(other, part).tensors)
+    before = torch.get_rng_state()
+    assert equal(problem.model(3).state_dict(), problem.model(3).state_dict())
+    assert not equal(problem.model(3).state_dict(), problem.model(4).state_dict())
+    assert torch.equal(torch.get_rng_state(), before), "the global generator was touched"
+
+
+def test_the_parts_share_no_original(problem):
+    origin = problem.data(0).origin
+    assert set(origin) == {"train", "validation", "test"}
+    assert all(origin.values())
+    assert not origin["train"] & origin["validation"]
+    assert not origin["train"] & origin["test"]
+    assert not origin["validation"] & origin["test"]
+
+
+def test_an_epoch_holds_every_example_once_in_an_order_of_the_generator(problem):
+    train = problem.data(0).train
+    name = next(iter(train.tensors))
+
+    def order(seed: int) -> torch.Tensor:
+        batches = list(train.shuffled(torch.Generator().manual_seed(seed)))
+        assert len(batches) == len(train)
+        return torch.cat([batch[name] for batch in batches])
+
+    assert torch.equal(order(0), order(0))
+    assert not torch.equal(order(0), order(1))
+    assert torch.equal(order(0).flatten(1).sort(0)[0], train.tensors[name].flatten(1).sort(0)[0])
+
+
+def test_losses_are_finite_named_after_the_tasks_and_reach_the_model(problem):
+    model = problem.model(0)
+    losses = problem.losses(model, next(iter(problem.data(0).train)))
+    assert tuple(losses) == problem.tasks
+    for loss in losses.values():
+        assert loss.shape == ()
+        assert loss.isfinite()
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in model.parameters())
+
+
+def test_metrics_are_means_over_examples_whatever_the_batches(problem):
+    model, data = problem.model(0), problem.data(0)
+    whole = problem.metrics(model, [data.test.tensors])
+    parts = problem.metrics(
+        model, [{k: v[:5] for k, v in data.test.tensors.items()}, {k: v[5:] for k, v in data.test.tensors.items()}]
+    )
+    assert set(whole) == set(problem.tasks) == set(problem.metric)
+    for task, (name, _) in problem.metric.items():
+        assert whole[task][name] == pytest.approx(parts[task][name])
+        assert whole[task]["loss"] == pytest.approx(parts[task]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("method", SPELLINGS)
+def test_two_steps_with_every_method(problem, method, tmp_path):
+    training = Training(configure(problem=repr(problem), method=method, monitor_every=1), tmp_path)
+    before = [p.detach().clone() for p in training.model.parameters()]
+    batches = training.data.train.shuffled(torch.Generator().manual_seed(0))
+    for _ in range(2):
+        training.step(next(batches))
+    training.monitor.close()
+    assert training.balancer.tasks == problem.tasks
+    assert not any(torch.equal(p, old) for p, old in zip(training.model.parameters(), before, strict=True))
+    assert all(p.isfinite().all() for p in training.model.parameters())
+
+
+def test_one_spelling(problem):
+    assert parse(repr(problem)) == problem
+    assert repr(type(problem)()) == type(problem).name
+    assert parse(f" {type(problem).name}(lr=1) ") == parse(f"{type(problem).name}(lr=1.0)")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("digts", "problem 'digts' is unknown. Did you mean 'digits'?"),
+        ("Digits", "Did you mean 'digits'?"),
+        ("digits(widht=3)", "has no setting 'widht'. Did you mean 'width'?"),
+        ("digits(width=0)", "width=0, expected a whole number greater than 0"),
+        ("digits(width=2.5)", "expected a whole number"),
+        ("digits(width=True)", "expected a whole number"),
+        ("digits(lr=1e999)", "expected a number greater than 0"),
+        ("digits(width='8')", "expected a whole number"),
+        ("digits(8)", "cannot be read"),
+        ("digits(**{})", "cannot be read"),
+        ("digits(width=open('x'))", "must be a number or a quoted text"),
+        ("", "cannot be read"),
+        ("a\0b", "cannot be read"),
+    ],
+)
+def test_wrong_spellings(text, message):
+    with pytest.raises(AccordError) as error:
+        parse(text)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
