@@ -7,6 +7,7 @@ descriptor 3 and writes file descriptor 4.
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import selectors
@@ -50,11 +51,12 @@ class Browser:
         theirs_in, self.out = os.pipe()
         self.inlet, theirs_out = os.pipe()
 
-        def wire() -> None:  # in the child: the two ends to descriptors 3 and 4, by way of numbers that are free
-            os.dup2(theirs_in, 20)
-            os.dup2(theirs_out, 21)
-            os.dup2(20, 3)
-            os.dup2(21, 4)
+        def wire() -> (
+            None
+        ):  # in the child: to descriptors 3 and 4, which may be taken by the ends themselves
+            reading, writing = (fcntl.fcntl(end, fcntl.F_DUPFD, 64) for end in (theirs_in, theirs_out))
+            os.dup2(reading, 3)
+            os.dup2(writing, 4)
 
         self.process = subprocess.Popen(
             [program, *FLAGS, f"--user-data-dir={self.profile.name}", "about:blank"],

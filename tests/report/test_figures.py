@@ -13,11 +13,8 @@ import sample
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     root = tmp_path_factory.mktemp("figures")
-    runs = sample.read(
-        sample.write(
-            root / "runs", sample.Sample(methods=["Sum()", "CAGrad(c=0.5)"], seeds=2, probes=10, singles=False)
-        )
-    )
+    two = sample.Sample(methods=["Sum()", "CAGrad(c=0.5)"], seeds=2, probes=10, singles=False)
+    runs = sample.read(sample.write(root / "runs", two))
     before = dict(mpl.rcParams)
     paths = figures.write(runs, root / "figures")
     assert dict(mpl.rcParams) == before
@@ -52,4 +49,4 @@ def test_names_that_look_alike_get_two_files(tmp_path):
 def test_charts_without_anything_to_show_are_passed_over(tmp_path):
     one = sample.Sample(tasks=["left"], methods=["Sum()"], seeds=1, probes=3, singles=False)
     paths = figures.write(sample.read(sample.write(tmp_path / "runs", one)), tmp_path / "figures")
-    assert {path.stem for path in paths} == {"losses_time", "weights_time"}
+    assert {path.stem for path in paths} == {"losses_time", "weights_time-Sum"}

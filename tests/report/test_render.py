@@ -27,7 +27,8 @@ PANELS = {
         Axis("", share=True), limit=1.0,
     ),
     "points": Points(
-        NAME, Axis("ms"), Axis("Δm", share=True), (Point(NAME, 1.0, 0.5, method_style(1), (0.5, 2.0)),), (None, 0.0, NAME)
+        NAME, Axis("ms"), Axis("Δm", share=True), (Point(NAME, 1.0, 0.5, method_style(1), (0.5, 2.0)),),
+        (None, 0.0, NAME),
     ),
     "intervals": Intervals(
         NAME, Axis("x", share=True), (Interval(NAME, 0.1, (0.0, 0.2), np.array([0.1]), method_style(2)),)
@@ -35,15 +36,20 @@ PANELS = {
 }  # fmt: skip
 
 
+def strings(value):
+    """All texts of a figure that could be shown; by ``meta`` the page only finds the series of a legend entry."""
+    if isinstance(value, dict):
+        return [text for key, part in value.items() if key != "meta" for text in strings(part)]
+    if isinstance(value, list | tuple | np.ndarray):
+        return [text for part in value for text in strings(part)]
+    return [value] if isinstance(value, str) else []
+
+
 @pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)
 def test_plotly_takes_names_as_they_are(panel):
-    text = render_plotly.figure(panel).to_json()
-    assert "\\u003cb\\u003e$a" not in text.replace(f'"meta":{NAME!r}', "")
-    figure = render_plotly.figure(panel)
-    shown = [figure.layout.xaxis.ticktext, figure.layout.yaxis.ticktext, *(trace.text for trace in figure.data)]
-    for texts in shown:
-        for one in np.ravel(texts) if texts is not None else ():
-            assert "<b>" not in str(one)
+    shown = strings(render_plotly.figure(panel).to_dict())
+    assert not [text for text in shown if "<b>" in text]
+    assert [text for text in shown if "&lt;b&gt;$a$" in text]
 
 
 @pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 KINDS = ("pdf", "png")
 
 
-def write(found: Sequence[Run], folder: str | os.PathLike[str]) -> list[Path]:
+def write(runs: Sequence[Run], folder: str | os.PathLike[str]) -> list[Path]:
     """Write one PDF and one PNG per chart and choice of its selector; charts without anything to show are passed over.
 
     Args:
-        found: from ``accord.bench.store.load_runs``.
+        runs: from ``accord.bench.store.load_runs``.
         folder: made if missing; files of the same names are replaced.
 
     Returns:
@@ -31,7 +31,7 @@ def write(found: Sequence[Run], folder: str | os.PathLike[str]) -> list[Path]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    known = studies(found)
+    known = studies(runs)
     for study in known:
         for plot in PLOTS:
             chart = plot(study)

@@ -14,13 +14,12 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from accord.report import palette
+from accord.report import palette, tables
 from accord.report.chart import Chart, Heat, Panel, View
 from accord.report.plots import PLOTS
 from accord.report.render_plotly import SCALES, figure
 from accord.report.study import Study, studies
 from accord.report.table import Table
-from accord.report.tables import results, runs, settings
 from accord.report.text import share, times, trimmed
 from accord.report.verdict import verdict
 
@@ -58,11 +57,11 @@ SECTIONS = (
 )
 
 
-def write(found: Sequence[Run], path: str | os.PathLike[str]) -> Path:
+def write(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
     """Write the report of runs as one self-contained HTML file; either the whole file is there afterwards or nothing.
 
     Args:
-        found: from ``accord.bench.store.load_runs``.
+        runs: from ``accord.bench.store.load_runs``.
         path: of the file; its folder is made if missing.
 
     Returns:
@@ -72,7 +71,7 @@ def write(found: Sequence[Run], path: str | os.PathLike[str]) -> Path:
         AccordError: if there is no run, or two runs have one configuration and one seed.
     """
     path = Path(path)
-    text = render(studies(found))
+    text = render(studies(runs))
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.tmp")
     beside.write_text(text, encoding="utf-8")
@@ -122,14 +121,14 @@ def _study(study: Study, name: str, data: dict[str, Any]) -> dict[str, Any]:
         for chart in own:
             if not chart.missing:
                 data[f"{name}-{chart.name}"] = _chart(chart)
-        tables = {"results": [results], "details": [settings, runs]}.get(section.name, [])
-        if own or tables:
+        own_tables = {"results": [tables.results], "details": [tables.settings, tables.runs]}.get(section.name, [])
+        if own or own_tables:
             sections.append(
                 asdict(section)
                 | {
                     "id": f"{name}-{section.name}",
                     "charts": [_frame(chart, name) for chart in own],
-                    "tables": [table(study) for table in tables],
+                    "tables": [table(study) for table in own_tables],
                     "selector": section.selector and len(study.arms) > 1,
                 }
             )

@@ -1,0 +1,61 @@
+"""Stored runs made comparable: everything but the times."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from accord.bench import store
+from accord.bench.config import RunConfig, configure
+from accord.problems import Digits
+
+TINY = repr(Digits.tiny())
+TIMES = {"seconds", "overhead"}
+TIMED = {"time", "probe_seconds", "step_seconds"}
+
+
+def tiny(**settings) -> RunConfig:
+    return configure(**{"problem": TINY, "epochs": 3, "monitor_every": 2} | settings)
+
+
+def without_times(run: store.Run) -> tuple:
+    """Result and history without times, and the record as bytes, so that "equal" is bit for bit."""
+    result = {key: value for key, value in run.result.items() if key not in TIMES}
+    history = [{key: value for key, value in epoch.items() if key not in TIMES} for epoch in run.history]
+    record = run.record()
+    arrays = {}
+    for field in dataclasses.fields(record) if record is not None else ():
+        value = getattr(record, field.name)
+        if field.name not in TIMED:
+            arrays[field.name] = value.tobytes() if isinstance(value, np.ndarray) else value
+    return result, history, arrays
+
+
+def start(*arguments: str | Path, **options) -> subprocess.Popen[str]:
+    """The command line in a process group of its own, which hears Ctrl-C whatever this process was told to do."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "accord", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        **options,
+    )
+
+
+def wait_for(condition, process: subprocess.Popen[str], what: str) -> None:
+    """Wait until something is there; a deadline only so that a broken program does not hang the tests."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, f"ended before {what}: {process.communicate()}"
+        assert time.monotonic() < deadline, f"no {what}"
+        time.sleep(0.002)
