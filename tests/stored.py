@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +53,19 @@ def start(*arguments: str | Path, **options) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(condition, process: subprocess.Popen[str], what: str) -> None:
-    """Wait until something is there; a deadline only so that a broken program does not hang the tests."""
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], what: str) -> None:
+    """Wait until a running process has brought something about."""
+
+    def there() -> object:
+        return condition() or process.poll() is not None
+
+    wait_until(there, what)
+    assert process.poll() is None, f"ended before {what}: {process.communicate()}"
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Wait; the deadline is only there so that a broken program does not hang the tests."""
     deadline = time.monotonic() + 120
     while not condition():
-        assert process.poll() is None, f"ended before {what}: {process.communicate()}"
         assert time.monotonic() < deadline, f"no {what}"
         time.sleep(0.002)

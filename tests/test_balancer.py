@@ -494,40 +494,6 @@ def test_distributed_models_need_a_reduction():
     assert Balancer(DistributedDataParallel(), "Sum()").method.plain
 
 
-@pytest.mark.parametrize("engine", ["stacked", "segmented"])
-@pytest.mark.parametrize("method", ["UPGrad()", "GradDrop()"])
-def test_two_ranks_equal_one_process_on_the_joined_batch(engine, method):
-    if method == "GradDrop()" and engine == "segmented":
-        engine = "auto"
-    torch.manual_seed(0)
-    model = HardSharing().double()
-    halves = [X[:8].double(), X[8:].double()]
-    joint = copy.deepcopy(model)
-    losses = [joint.losses(x) for x in halves]
-    step = Balancer(joint, method, engine=engine).backward({k: (losses[0][k] + losses[1][k]) / 2 for k in losses[0]})
-
-    # Each "rank" records what it would send; the other then averages it in, as an all-reduce would.
-    sent: list[list[torch.Tensor]] = []
-    probe = copy.deepcopy(model)
-    Balancer(probe, method, engine=engine, reduce=lambda ts: sent.append([t.clone() for t in ts])).backward(
-        probe.losses(halves[1])
-    )
-    rank = copy.deepcopy(model)
-    queue = iter(sent)
-
-    def average(tensors):
-        for mine, theirs in zip(tensors, next(queue), strict=True):
-            mine.add_(theirs).div_(2)
-
-    if engine == "segmented":  # its second pass depends on the reduced weights, so it is checked on the Gramian
-        got = Balancer(rank, method, engine=engine, reduce=lambda ts: average(ts) if sent else None)
-        torch.testing.assert_close(got.starter.start(rank.losses(halves[0]), "total").gramians[0], step.gramian)
-        return
-    got = Balancer(rank, method, engine=engine, reduce=average).backward(rank.losses(halves[0]))
-    torch.testing.assert_close(got.gramian, step.gramian)
-    same(grads(rank), grads(joint))
-
-
 def test_the_step_reports_losses_and_repr_is_configuration():
     model = HardSharing()
     losses = model.losses(X)

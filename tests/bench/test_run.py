@@ -229,13 +229,14 @@ def test_two_processes_do_not_write_one_folder(tmp_path):
     run(config, tmp_path, on_epoch)
 
 
-def test_a_lock_that_a_killed_process_left_does_not_matter(tmp_path):
+def test_what_a_killed_process_left_does_not_matter(tmp_path):
     config = tiny(epochs=1)
     folder = tmp_path / config.place
     folder.mkdir(parents=True)
     (folder / "lock").write_text("1\n")
+    (folder / ".config.json.1.tmp").write_text("{")
     assert run(config, tmp_path).finished
-    assert not (folder / "lock").exists()
+    assert not [path for path in folder.iterdir() if path.name == "lock" or path.suffix == ".tmp"]
 
 
 @pytest.fixture

@@ -51,9 +51,7 @@ class Browser:
         theirs_in, self.out = os.pipe()
         self.inlet, theirs_out = os.pipe()
 
-        def wire() -> (
-            None
-        ):  # in the child: to descriptors 3 and 4, which may be taken by the ends themselves
+        def wire() -> None:  # in the child: to descriptors 3 and 4, which may be taken by the ends themselves
             reading, writing = (fcntl.fcntl(end, fcntl.F_DUPFD, 64) for end in (theirs_in, theirs_out))
             os.dup2(reading, 3)
             os.dup2(writing, 4)

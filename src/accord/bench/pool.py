@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ from accord.bench import store
 from accord.bench.config import RunConfig, configure
 from accord.bench.run import run
 from accord.errors import AccordError
+
+PATIENCE = 10.0  # seconds for a worker to end by itself when it is told to
 
 
 class Watcher(Protocol):
@@ -71,9 +74,11 @@ class _Worker:
         self.index: int | None = None
 
     def stop(self) -> None:
-        """End it now: what it writes is whole or not there."""
+        """End it now; it may tidy up, but not for long. What it writes is whole or not there either way."""
         self.line.close()
         self.process.terminate()
+        self.process.join(PATIENCE)
+        self.process.kill()
         self.process.join()
 
 
@@ -150,6 +155,7 @@ def _receive(worker: _Worker, config: RunConfig) -> tuple[str, Any]:
 def _work(line: Connection) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, so that locks and temporary files go
 
     def tell(kind: str) -> Callable[[Any], None]:
         return lambda value: line.send((kind, value))

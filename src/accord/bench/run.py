@@ -46,6 +46,8 @@ def run(config: RunConfig, root: str | os.PathLike[str], on_epoch: Callable[[int
     folder = Path(root) / config.place
     files.make_folder(folder)
     with files.lock(folder):
+        for half_written in folder.glob(".*.tmp"):  # by a process that was killed
+            half_written.unlink()
         stored = _claim(folder, config)
         if stored is not None:
             (folder / store.CHECKPOINT).unlink(missing_ok=True)

@@ -44,6 +44,8 @@ def call(arguments: Sequence[str]) -> int:
         raise
     except Exception as error:
         explain = getattr(error, "format_message", None)  # the parser's own errors, whatever version it is of
+        if type(error).__name__ == "Abort":  # what older versions make of Ctrl-C
+            return 130
         if explain is None:
             raise
         if type(error).__name__ == "NoArgsIsHelpError":

@@ -226,7 +226,7 @@ def _intervals(panel: Intervals) -> go.Figure:
     out.add_vline(x=panel.level, line={"color": INK_COLOUR, "width": 1})
     _ticks(out.layout.yaxis, [row.name for row in panel.rows])
     out.update_yaxes(range=[len(panel.rows) - 0.5, -0.5], showgrid=False, zeroline=False)
-    out.update_xaxes(nticks=6, tickangle=0)
+    out.update_xaxes(nticks=5, tickangle=0)
     if panel.limits is not None:
         out.update_xaxes(range=panel.limits)
     return out

@@ -26,9 +26,9 @@ def block_time(study: Study) -> Chart:
         "method",
         "Which layers conflict, and when",
         "Each row is a block of shared parameters, from the input at the top to the output; time runs to the right. "
-        "Left: the share of task pairs whose gradients in this block had a negative cosine. Right: their mean cosine. "
-        "About half of the pairs at a cosine near zero is what pure noise looks like. Hatched: undefined, because "
-        "fewer than two tasks have a gradient there.",
+        "The first map is the share of task pairs whose gradients in this block had a negative cosine, the second "
+        "their mean cosine. Half of the pairs at a cosine near zero is what pure noise looks like. Hatched: undefined, "
+        "because fewer than two tasks have a gradient there.",
         tuple(
             View(arm.label, missing=missing) if missing else _view(study, arm, courses.get(arm), limit)
             for arm in study.arms

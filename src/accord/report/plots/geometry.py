@@ -29,11 +29,10 @@ def geometry_time(study: Study) -> Chart:
         "geometry_time",
         "conflict",
         "How much the gradients cancel",
-        "Left: the length of the summed gradient as a share of the single lengths; 100 % means that all point the same "
-        "way, 0 % that they cancel. Middle: how many independent directions the gradients span, from 1 to the number "
-        "of tasks. Right: the shortest weighted mean of the gradients, beside the plain mean; at 0 no step lowers all "
-        "losses at once (a Pareto-stationary point), at 1 the plain mean is already the best common direction. "
-        + BAND_NOTE,
+        "What survives: the length of the summed gradient as a share of the single lengths; 100 % means that all point "
+        "the same way, 0 % that they cancel. Directions: how many independent ones the gradients span, from 1 to the "
+        "number of tasks. Standstill: the shortest weighted mean of the gradients, beside the plain mean; at 0 no step "
+        "lowers all losses at once (a Pareto-stationary point), at 1 no weights give a shorter mean. " + BAND_NOTE,
         (view,),
     )
 
@@ -41,7 +40,7 @@ def geometry_time(study: Study) -> Chart:
 def relative_gap(gramian: Array) -> Array:
     """Pareto gap over the length of the mean gradient: ``(T, K, K) -> (T,)`` in [0, 1].
 
-    The shortest convex combination is never longer than the mean, so the ratio does not depend on the scale of losses.
+    The shortest convex combination is never longer than the mean, so a common scale of the losses drops out.
     """
     chosen = np.unique(np.linspace(0, len(gramian) - 1, min(MOST, len(gramian))).round().astype(int))
     out = np.full(len(gramian), np.nan)  # (T,)

@@ -24,8 +24,8 @@ def conflict_time(study: Study) -> Chart:
         "conflict_time",
         "conflict",
         "How often, and how strongly, tasks conflict",
-        "Left: of all pairs of tasks, the share whose gradients had a negative cosine. Right: how negative it was "
-        "(0: never below zero, 1: opposite). Methods change the path of training, so they also change what is "
-        "measured; they do not change the gradients at a given point. " + BAND_NOTE,
+        "How often: of all pairs of tasks, the share whose gradients had a negative cosine. How strongly: the mean "
+        "negative part of the cosine (0: never below zero, 1: opposite). Methods change the path of training, so they "
+        "also change what is measured; they do not change the gradients at a given point. " + BAND_NOTE,
         (view,),
     )
