@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from accord import record
@@ -103,6 +105,15 @@ class Run:
         """
         folder = self.path / STEPS
         return record.read(folder) if record.parts(folder) else None
+
+    @property
+    def milliseconds(self) -> float:
+        """Median time of a training step without measuring; the mean with measuring where nothing else is known."""
+        steps = self.record()
+        if steps is not None and np.isfinite(steps.step_seconds).any():
+            return 1000 * float(np.nanmedian(steps.step_seconds))
+        result = self.result or {}
+        return 1000 * result["seconds"] / result["steps"] if result.get("steps") else math.nan
 
 
 def load(path: str | os.PathLike[str]) -> Run:

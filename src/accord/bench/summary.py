@@ -80,7 +80,7 @@ def _row(label: str, group: dict[int, Run], groups: dict[str, dict[int, Run]]) -
         {task: _relative(scores, plain, {task: up}) for task, up in higher.items()} if compared else {},
         interval(share for share, _ in probes) if probes else None,
         {name: interval(harm[name] for _, harm in probes) for name in DIRECTIONS} if probes else None,
-        interval(milliseconds(run) for run in group.values()),
+        interval(run.milliseconds for run in group.values()),
     )
 
 
@@ -112,15 +112,6 @@ def probed(run: Run) -> tuple[float, dict[str, float]] | None:
     share = float(conflict.rate(conflict.incidence(record.gramian)).value)
     harm = {name: line.rate().value for name, line in conflict.lines(record).items()}  # (K,) each
     return share, {name: float(conflict.rate(values).value) for name, values in harm.items()}
-
-
-def milliseconds(run: Run) -> float:
-    """Median time of a training step without measuring; the mean with measuring where nothing else is known."""
-    record = run.record()
-    if record is not None and np.isfinite(record.step_seconds).any():
-        return 1000 * float(np.nanmedian(record.step_seconds))
-    result = run.result or {}
-    return 1000 * result["seconds"] / result["steps"] if result.get("steps") else math.nan
 
 
 def sentences(rows: Sequence[Row]) -> list[str]:

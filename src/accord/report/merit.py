@@ -60,29 +60,33 @@ def joint_improvement(arm: Arm, study: Study) -> Seeds:
 
 
 def against_single(arm: Arm, study: Study) -> tuple[Seeds, str]:
-    """Delta-m by seed, against the mean over seeds of each task's baseline.
-
-    The interval over these values holds the spread of the method, not that of the baselines.
+    """Delta-m by seed, against each task alone with the same seed.
 
     Returns:
         The values, and if there are none, why.
     """
-    alone = {task: over(scores(single, task)).mean for task, single in study.singles.items()}
-    lacking = [task for task in study.tasks if not math.isfinite(alone.get(task, math.nan))]
+    alone = {task: scores(single, task) for task, single in study.singles.items()}
+    lacking = [task for task in study.tasks if not alone.get(task)]
     if lacking:
         return {}, "no single-task runs" if len(lacking) == len(study.tasks) else f"no run of {lacking[0]} alone"
     found = {task: scores(arm, task) for task in study.tasks}
-    seeds = sorted(set.intersection(*map(set, found.values())))
+    trained = set.intersection(*map(set, found.values()))
+    seeds = sorted(trained.intersection(*(alone[task] for task in study.tasks)))
     if not seeds:
+        if trained:
+            return {}, "no single-task runs with its seeds"
         return {}, "not all tasks trained" if arm.finished else "no finished run"
     higher = {task: bool(_any_entry(study, task)["higher_is_better"]) for task in study.tasks}
-    return {seed: delta_m({task: found[task][seed] for task in found}, alone, higher) for seed in seeds}, ""
+    return {
+        seed: delta_m({task: found[task][seed] for task in found}, {task: alone[task][seed] for task in found}, higher)
+        for seed in seeds
+    }, ""
 
 
 def milliseconds(arm: Arm) -> Seeds:
-    """Training time per step by seed."""
-    found = {trial.seed: trial.run.result for trial in arm.trials if trial.run.result}
-    return {seed: 1000 * result["seconds"] / result["steps"] for seed, result in found.items() if result["steps"]}
+    """Time of a training step without measuring, by seed."""
+    found = {trial.seed: trial.run.milliseconds for trial in arm.trials}
+    return {seed: value for seed, value in found.items() if math.isfinite(value)}
 
 
 def _entry(trial: Trial, task: str) -> dict[str, Any]:
