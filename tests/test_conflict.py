@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from accord import conflict
 from accord.record import Record
 from accord.step import Step
+
 from oracles import conflict as slow
 
 SCALARS = ("incidence", "synergy", "severity", "norm_ratio", "sum_norm", "cancellation")
