@@ -7,7 +7,7 @@ ifneq ($(wildcard ../shared/data/manifest.json),)
 export ACCORD_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test check format docs clean
+.PHONY: demo test check format clean
 
 demo: .venv/.bench
 	$(BIN)/accord demo --out demo

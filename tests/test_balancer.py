@@ -448,7 +448,11 @@ def test_half_the_steps_then_a_restart_is_the_same_run(method, own):
 def test_foreign_states_are_refused():
     balancer = Balancer(HardSharing(), "UPGrad()")
     state = balancer.state_dict()
-    with pytest.raises(AccordError, match=r"the state is of UPGrad\(\)"):
+    with pytest.raises(AccordError, match="no state of a Balancer"):
+        balancer.load_state_dict({})
+    with pytest.raises(AccordError, match="the state is of scale sum, but this Balancer has mean"):
+        Balancer(HardSharing(), "UPGrad()", scale="mean").load_state_dict(state)
+    with pytest.raises(AccordError, match=r"the state is of method UPGrad\(\)"):
         Balancer(HardSharing(), "MGDA()").load_state_dict(state)
     model = HardSharing()
     other = Balancer(model, "UPGrad()")
@@ -492,6 +496,34 @@ def test_distributed_models_need_a_reduction():
     with pytest.raises(AccordError, match="Hand over reduce="):
         Balancer(DistributedDataParallel(), "UPGrad()")
     assert Balancer(DistributedDataParallel(), "Sum()").method.plain
+    with pytest.raises(AccordError, match="wrap the model"):
+        Balancer(HardSharing(), "DWA()", reduce=lambda tensors: None)
+    static = DistributedDataParallel()
+    static.static_graph = True
+    with pytest.raises(AccordError, match="set static_graph=False"):
+        Balancer(static, "UPGrad()", reduce=lambda tensors: None)
+    sharded = HardSharing()
+    sharded.trunk[0].weight.device_mesh = "a stand-in"
+    with pytest.raises(AccordError, match="sharded over ranks"):
+        Balancer(sharded, "UPGrad()", reduce=lambda tensors: None)
+
+
+def test_losses_are_reduced_too_where_weights_depend_on_them():
+    model = HardSharing()
+    losses = model.losses(X)
+    balancer = Balancer(model, "MGDA(normalise='loss')", reduce=lambda tensors: [t.mul_(2) for t in tensors])
+    step = balancer.backward(losses)
+    np.testing.assert_allclose(step.losses.numpy(), [2 * v.item() for v in losses.values()], rtol=1e-6)
+
+
+def test_a_refused_step_leaves_no_trace():
+    model = HardSharing()
+    balancer = Balancer(model, "UPGrad()")
+    with pytest.raises(AccordError, match="reaches no parameter"):
+        balancer.backward({"typo": torch.tensor(1.0), "a": model.trunk(X).mean()})
+    assert balancer.tasks == ()
+    with pytest.raises(AccordError, match="reads no Gramian"):
+        Balancer(model, "Sum()").backward(model.losses(X), features=[model.trunk(X)])
 
 
 def test_the_step_reports_losses_and_repr_is_configuration():

@@ -76,7 +76,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
             assert block.skip, f"line {block.line}: say why it is not executed"
             continue
         code = "\n" * (block.line - 1) + block.code  # so that a traceback shows the line of the page
-        exec(compile(code, str(page), "exec"), namespace)
+        exec(compile(code, str(page), "exec", dont_inherit=True), namespace)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)

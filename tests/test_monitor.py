@@ -217,6 +217,14 @@ def test_settings_that_cannot_be_are_refused(arguments, message):
         Monitor(HardSharing(), **arguments)
 
 
+def test_one_monitor_per_balancer():
+    model = HardSharing()
+    balancer = Balancer(model, "Sum()")
+    Monitor(model, every=1).attach(balancer)
+    with pytest.raises(AccordError, match="already has a Monitor"):
+        Monitor(model, every=1).attach(balancer)
+
+
 def test_a_budget_sets_the_interval_from_measured_times(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])

@@ -82,11 +82,14 @@ def test_shared_restricts_what_is_measured_and_names_are_checked():
     model = HardSharing()
     losses = model.losses(X)
     sharing = discover(model, losses, ["trunk.6"])
-    assert [p.shape for p, m in zip(sharing.shared, sharing.measured, strict=True) if m] == [(6, 8), (6,)]
+    assert {p.shape for p, m in zip(sharing.shared, sharing.measured, strict=True) if m} == {(6, 8), (6,)}
     assert sharing.size == 54
     assert discover(model, losses, [model.trunk[6].weight]).size == 48
-    with pytest.raises(AccordError, match="'trunk.9' matches no parameter"):
+    assert discover(model, losses, "trunk").size == sum(p.numel() for p in model.trunk.parameters())
+    with pytest.raises(AccordError, match=r"'trunk.9' matches no parameter of the model. Did you mean 'trunk.\d'"):
         discover(model, losses, ["trunk.9"])
+    with pytest.raises(AccordError, match=r"Its modules: heads, trunk\."):
+        discover(model, losses, ["xyz"])
 
 
 def test_frontier_is_the_trunks_output():

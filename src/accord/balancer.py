@@ -19,13 +19,11 @@ from accord.engines.rows import Reduce, Rows
 from accord.engines.start import refuse_unreduced
 from accord.errors import AccordError
 from accord.methods import Aggregation, Context, Method, Weighting, parse
-from accord.methods.call import active_tasks
 from accord.probe import Probe
 from accord.randomness import generator
 from accord.settings import EngineName, Heads
+from accord.solving import participants, solve
 from accord.step import Event, Step, spread
-
-Array = NDArray[np.float64]
 
 
 class Balancer:
@@ -79,8 +77,10 @@ class Balancer:
         self.model = model
         self.method = parse(method) if isinstance(method, str) else method
         self.heads = settings.check(self.method, scale, heads, engine)
-        if reduce is None and not self.method.plain:
-            refuse_unreduced(model)
+        if not self.method.plain:
+            refuse_unreduced(model, reduce, one_backward=self.heads == "weighted" and not self.method.needs_gramian)
+        if engine == "features" and reduce is not None:
+            raise AccordError("engine='features' does not take reduce= yet; use engine='stacked'.")
         compiled.keep_buffers(model)
         self.scale, self.engine = scale, engine
         self.starter = Starter(model, engine, None if shared is None else tuple(shared), reduce)
@@ -114,6 +114,23 @@ class Balancer:
             AccordError: for losses that are no scalars, packed, empty, doubled, or that reach no parameter.
         """
         losses = checked.check(losses)
+        if features is not None and not self.method.needs_gramian:
+            raise AccordError(f"features= was given, but {self.method!r} reads no Gramian that could be taken there.")
+        before = self.tasks, self._awaited
+        try:
+            step, engine, columns = self._one(losses, features)
+        except Exception:
+            self.tasks, self._awaited = before  # a refused step leaves no trace
+            raise
+        self.index += 1
+        if self.probe is not None:
+            self.probe.receive(step, engine, columns)
+        return step
+
+    def _one(
+        self, losses: dict[str, Tensor], features: Sequence[Tensor] | None
+    ) -> tuple[Step, Engine | None, list[int]]:
+        """The step of whichever kind; the engine only where somebody looks."""
         columns = self._columns(losses)
         granularity = None if self.probe is None else self.probe.due()
         events = self._missed()
@@ -129,10 +146,7 @@ class Balancer:
                 else:
                     step, engine = self._scalarise(losses, columns, granularity)
         step.events = (*events, *step.events, *self.method.take_events())
-        self.index += 1
-        if self.probe is not None:
-            self.probe.receive(step, engine if granularity is not None else None, columns)
-        return step
+        return step, engine if granularity is not None else None, columns
 
     def after_step(self, losses: Mapping[str, Tensor]) -> None:
         """Losses of the same batch after the optimiser's step, for methods with ``needs_losses_after`` (FAMO).
@@ -149,7 +163,7 @@ class Balancer:
         if self._awaited is None:
             raise AccordError("after_step was called without a backward pass before it.")
         numbers = np.full(len(self.tasks), np.nan)
-        numbers[self._columns(losses)] = checked.values(losses).cpu().numpy()
+        numbers[self._columns(losses)] = self.starter.values(losses).cpu().numpy()
         active = self._awaited[np.isfinite(numbers[self._awaited])]
         self._awaited = None
         if len(active):
@@ -159,6 +173,8 @@ class Balancer:
         """Everything that a resumed run needs."""
         return {
             "method": repr(self.method),
+            "scale": self.scale,
+            "heads": self.heads,
             "tasks": list(self.tasks),
             "index": self.index,
             "seed": self.seed,
@@ -173,8 +189,7 @@ class Balancer:
         Raises:
             AccordError: if it belongs to another method or to other tasks.
         """
-        if state["method"] != repr(self.method):
-            raise AccordError(f"the state is of {state['method']}, but this Balancer uses {self.method!r}.")
+        settings.check_state(state, self.state_dict(), ("method", "scale", "heads"))
         if self.tasks and self.tasks != tuple(state["tasks"]):
             raise AccordError(f"the state has tasks {state['tasks']}, but this Balancer has seen {list(self.tasks)}.")
         self.tasks, self.index, self.seed = tuple(state["tasks"]), int(state["index"]), int(state["seed"])
@@ -209,12 +224,12 @@ class Balancer:
     ) -> tuple[Step, Engine | None]:
         """Weights from the losses alone, then one backward pass."""
         assert isinstance(self.method, Weighting)
-        numbers = checked.values(losses).cpu()  # (k,), the one copy
+        numbers = self.starter.values(losses).cpu()  # (k,), the one copy
         engine = self.starter.look(losses, granularity)
         step = Step.begin(self.index, self.tasks, columns, numbers)
-        active = self._active(step, columns, losses, numbers, None)
+        active = participants(step, list(losses), columns, numbers, None)
         if len(active):
-            self._solve(step, columns, active, None, numbers.numpy())
+            self._solve(step, columns, active, numbers)
             chosen = [list(losses.values())[i] for i in active]
             assert step.weights is not None
             with torch.enable_grad():
@@ -232,15 +247,15 @@ class Balancer:
     ) -> tuple[Step, Engine]:
         """Gramian, weights, combination."""
         engine = self.starter.start(losses, granularity, features)
-        numbers, gramians = engine.together(losses)
+        numbers, gramians = engine.together(self.starter.values(losses))
         step = Step.begin(self.index, self.tasks, columns, numbers)
-        active = self._active(step, columns, losses, numbers, gramians.sum(0))
+        active = participants(step, list(losses), columns, numbers, gramians.sum(0))
         step.weights = torch.zeros(len(self.tasks), dtype=torch.float64)  # (K,)
         if not engine.sharing.shared:  # nothing to weigh: every task has parameters of its own only
             step.weights[step.active] = 1.0
             step.events = tuple(event for event in step.events if event.kind != "zero")
         elif len(active):
-            self._solve(step, columns, active, gramians.sum(0).numpy(), numbers.numpy(), engine.epsilon)
+            self._solve(step, columns, active, numbers, gramians.sum(0), engine.epsilon)
         weights: list[float | None] = [None] * len(losses)
         for i in active:
             weights[i] = float(step.weights[columns[i]])
@@ -257,9 +272,9 @@ class Balancer:
         assert isinstance(self.method, Aggregation)
         engine = self.starter.start(losses, granularity, rows=True)
         assert engine.rows is not None
-        numbers, gramians = engine.together(losses)
+        numbers, gramians = engine.together(self.starter.values(losses))
         step = Step.begin(self.index, self.tasks, columns, numbers)
-        active = self._active(step, columns, losses, numbers, gramians.sum(0))
+        active = participants(step, list(losses), columns, numbers, gramians.sum(0))
         factor = scaling.factor(self.scale, self.method.native_scale, len(active))
         combined = self.method.combine(engine.rows.rows, active.tolist(), factor, self._generator)
         step.measure(engine.blocks.names, gramians, columns)
@@ -278,36 +293,19 @@ class Balancer:
     def _solve(
         self,
         step: Step,
-        columns: list[int],
+        columns: Sequence[int],
         active: NDArray[np.intp],
-        gramian: Array | None,
-        numbers: Array,
+        numbers: Tensor,
+        gramian: Tensor | None = None,
         epsilon: float = 1e-10,
     ) -> None:
-        """Native weights, scaled, into the Step."""
+        """Weights of the active tasks into the Step."""
         assert isinstance(self.method, Weighting)
-        own = None if gramian is None else gramian[np.ix_(active, active)]  # (k, k)
         context = self._context(np.array(columns, dtype=np.intp)[active], epsilon)
-        if own is not None and len(active) == 1:
-            native = np.ones(1)  # one task: its own gradient, whatever the method
-        else:
-            native = self.method.solve(own, numbers[active], context)
-        scaled, message = scaling.rescale(native, own, self.scale, self.method.native_scale)
-        if message:
-            step.events = (*step.events, Event("scale", message))
-        step.weights = torch.zeros(len(self.tasks), dtype=torch.float64)  # (K,)
-        step.weights[context.active] = torch.from_numpy(scaled)
+        own = None if gramian is None else gramian.numpy()[np.ix_(active, active)]  # (k, k)
+        solve(self.method, self.scale, step, context, own, numbers.numpy()[active])
         if self.method.needs_losses_after:
             self._awaited = context.active
-
-    def _active(
-        self, step: Step, columns: list[int], losses: dict[str, Tensor], numbers: Tensor, gramian: Tensor | None
-    ) -> NDArray[np.intp]:
-        """The tasks that take part; the Step says why the others do not."""
-        active = active_tasks(None if gramian is None else gramian.numpy(), numbers.numpy())
-        squares = None if gramian is None else gramian.diagonal().tolist()
-        step.leave_out(list(losses), columns, active.tolist(), squares)
-        return active
 
     def _write_heads(self, engine: Engine, taking_part: Sequence[bool], weights: Sequence[float | None]) -> None:
         """Each task's own parameters: plain, or times its weight; nothing for a task that is not finite."""

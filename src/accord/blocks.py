@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from accord.errors import AccordError, nearest
 
 Granularity = Literal["total", "module", "tensor"]
+OUTSIDE = "(outside the model)"
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,14 @@ def partition(
     """
     if granularity not in get_args(Granularity):
         raise AccordError(f"blocks={granularity!r} is not known.{nearest(str(granularity), get_args(Granularity))}")
+    if granularity == "total":
+        return Blocks(("total",) if any(measured) else (), tuple(0 if counts else -1 for counts in measured))
     names: dict[Tensor, str] = {}
-    if granularity != "total":
-        names.update((p, name) for name, p in model.named_parameters())
-    found: dict[str, int] = {}
-    index = []
-    for p, counts in zip(shared, measured, strict=True):
-        if not counts:
-            index.append(-1)
-            continue
-        name = "total" if granularity == "total" else names.get(p, "(outside the model)")
-        if granularity == "module" and p in names:
-            name = name.rpartition(".")[0] or "(root)"
-        index.append(found.setdefault(name, len(found)))
-    return Blocks(tuple(found), tuple(index))
+    order: dict[str, int] = {}
+    for name, p in model.named_parameters():
+        names[p] = name if granularity == "tensor" else name.rpartition(".")[0] or "(root)"
+        order.setdefault(names[p], len(order))
+    own = [names.get(p, OUTSIDE) if counts else "" for p, counts in zip(shared, measured, strict=True)]
+    found = sorted(set(own) - {""}, key=lambda name: order.get(name, len(order)))
+    position = {name: i for i, name in enumerate(found)}
+    return Blocks(tuple(found), tuple(position.get(name, -1) for name in own))

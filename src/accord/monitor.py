@@ -94,6 +94,7 @@ class Monitor:
         self._seen = 0  # steps up to here are recorded, or were not due
         self._waiting: _Look | None = None
         self._earlier, self._started = 0.0, time.perf_counter()  # seconds of earlier sittings, start of this one
+        self._follows = optimizer is not None
         if optimizer is not None:
             optimizer.register_step_pre_hook(self._before_update)
             optimizer.register_step_post_hook(self._after_update)
@@ -114,7 +115,13 @@ class Monitor:
         return [row.step for row in self.rows]
 
     def attach(self, balancer: Balancer) -> None:
-        """Look at the steps of this Balancer from now on."""
+        """Look at the steps of this Balancer from now on.
+
+        Raises:
+            AccordError: if another Monitor does already.
+        """
+        if balancer.probe not in (None, self):
+            raise AccordError("this Balancer already has a Monitor; attach only one.")
         balancer.probe = self
 
     def observe(self, losses: Mapping[str, Tensor]) -> Step | None:
@@ -135,7 +142,7 @@ class Monitor:
         columns = [self.tasks.index(name) for name in losses]
         engine = self.starter.look(losses, granularity)
         assert engine is not None
-        numbers, gramians = engine.together(losses)  # (k,), (B, k, k)
+        numbers, gramians = engine.together(checked.values(losses))  # (k,), (B, k, k)
         step = Step.begin(index, self.tasks, columns, numbers)
         step.active[columns] = numbers.isfinite() & gramians.sum(0).diagonal().isfinite()
         step.measure(engine.blocks.names, gramians, columns)
@@ -151,7 +158,9 @@ class Monitor:
         """Take a step's record; see ``probe.Probe``."""
         self._seen = step.index + 1
         if engine is not None:
-            self._waiting = _Look(step, self._earlier + time.perf_counter() - self._started, engine, columns)
+            seconds = self._earlier + time.perf_counter() - self._started
+            # Without an optimiser to wait for, the gradients can go now.
+            self._waiting = _Look(step, seconds, engine if self._follows else None, columns)
 
     def record(self) -> Record:
         """All that was recorded, as arrays.

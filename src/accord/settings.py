@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 from accord import scale as scaling
 from accord.engines import ENGINES
@@ -46,3 +47,22 @@ def check(method: Method, scale: str, heads: str | None, engine: str) -> Heads:
             raise AccordError(f"{method!r} weights whole losses, heads included; heads='plain' is not possible.")
         return "weighted"
     return "weighted" if heads == "weighted" else "plain"
+
+
+def check_state(state: Mapping[str, Any], own: Mapping[str, Any], equal: Sequence[str]) -> None:
+    """Refuse a state that belongs to something else.
+
+    Args:
+        state: to be loaded.
+        own: the present state, which has the same keys.
+        equal: the keys that must agree.
+
+    Raises:
+        AccordError: for missing keys or other settings.
+    """
+    missing = sorted(set(own) - set(state))
+    if missing:
+        raise AccordError(f"this is no state of a Balancer: it lacks {', '.join(missing)}.")
+    for name in equal:
+        if state[name] != own[name]:
+            raise AccordError(f"the state is of {name} {state[name]}, but this Balancer has {own[name]}.")

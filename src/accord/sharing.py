@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from accord.errors import AccordError
+from accord.errors import AccordError, nearest
 
 Node = Any  # torch.autograd.graph.Node; its concrete classes are made in C++
 
@@ -44,7 +44,7 @@ class Sharing:
     Args:
         graph: the graph that this was read off.
         roots: the gradient edge of each loss.
-        shared: parameters reached by several losses (or named by ``shared=``), in model order.
+        shared: parameters reached by several losses (or named by ``shared=``), roughly from the input up.
         reach: for each shared parameter the indices of the losses that reach it.
         measured: for each shared parameter whether it enters the Gramian; all do unless ``shared=`` restricts them.
         heads: for each loss the parameters that it alone reaches.
@@ -139,7 +139,7 @@ def discover(model: nn.Module, losses: Mapping[str, Tensor], shared: Iterable[st
     """Split the parameters that the losses reach into shared ones and each task's own.
 
     Args:
-        model: names the parameters and fixes their order.
+        model: knows the names in ``shared``.
         losses: K scalar losses by task.
         shared: parameters (tensors, names, or prefixes of names) that enter the Gramian; by default all that
             several losses reach. Others that several losses reach still get the combined gradient.
@@ -153,8 +153,8 @@ def discover(model: nn.Module, losses: Mapping[str, Tensor], shared: Iterable[st
         >>> model = torch.nn.ModuleDict({"trunk": torch.nn.Linear(3, 3), "head": torch.nn.Linear(3, 1)})
         >>> z = model["trunk"](torch.ones(1, 3))
         >>> sharing = discover(model, {"a": model["head"](z).sum(), "b": z.sum()})
-        >>> [tuple(p.shape) for p in sharing.shared], [tuple(p.shape) for p in sharing.heads[0]]
-        ([(3, 3), (3,)], [(1, 3), (1,)])
+        >>> sorted(tuple(p.shape) for p in sharing.shared), sorted(tuple(p.shape) for p in sharing.heads[0])
+        ([(3,), (3, 3)], [(1,), (1, 3)])
     """
     roots = tuple(root(name, loss) for name, loss in losses.items())
     graph = walk(roots)
@@ -165,29 +165,25 @@ def discover(model: nn.Module, losses: Mapping[str, Tensor], shared: Iterable[st
                 raise AccordError(
                     f"loss {name!r} reaches no parameter that requires a gradient. Leave it out of the losses."
                 )
-    return split(model, graph, roots, reached, None if shared is None else named(model, shared))
+    return split(graph, roots, reached, None if shared is None else named(model, shared))
 
 
 def split(
-    model: nn.Module,
-    graph: Graph,
-    roots: tuple[GradientEdge, ...],
-    reached: Mapping[Tensor, int],
-    chosen: frozenset[Tensor] | None,
+    graph: Graph, roots: tuple[GradientEdge, ...], reached: Mapping[Tensor, int], chosen: frozenset[Tensor] | None
 ) -> Sharing:
     """Sort reached leaves into shared parameters and heads; see ``discover``."""
-    inside = [p for p in model.parameters() if p in reached]
-    known = set(inside)
-    ordered = inside + [p for p in reached if p not in known]  # leaves outside the model are trained as well
     common, reach, measured = [], [], []
     heads: list[list[Tensor]] = [[] for _ in roots]
-    for p in ordered:
-        tasks = tuple(bit for bit in range(len(roots)) if reached[p] >> bit & 1)
+    members: dict[int, tuple[int, ...]] = {}  # few masks, many parameters
+    for p, mask in reversed(list(reached.items())):
+        if mask not in members:
+            members[mask] = tuple(bit for bit in range(len(roots)) if mask >> bit & 1)
+        tasks = members[mask]
         if len(tasks) > 1 or (chosen is not None and p in chosen):
             common.append(p)
             reach.append(tasks)
             # Inputs may require a gradient (physics-informed nets, reentrant checkpoints) and are no parameters.
-            measured.append(p in chosen if chosen is not None else p in known or isinstance(p, nn.Parameter))
+            measured.append(isinstance(p, nn.Parameter) if chosen is None else p in chosen)
         else:
             heads[tasks[0]].append(p)
     return Sharing(graph, roots, tuple(common), tuple(reach), tuple(measured), tuple(map(tuple, heads)), chosen)
@@ -199,6 +195,8 @@ def named(model: nn.Module, shared: Iterable[str | Tensor]) -> frozenset[Tensor]
     Raises:
         AccordError: when a name matches no parameter.
     """
+    if isinstance(shared, str | Tensor):
+        shared = [shared]
     parameters = dict(model.named_parameters(remove_duplicate=False))
     chosen: set[Tensor] = set()
     for item in shared:
@@ -207,7 +205,11 @@ def named(model: nn.Module, shared: Iterable[str | Tensor]) -> frozenset[Tensor]
             continue
         found = [p for name, p in parameters.items() if name == item or name.startswith(item.rstrip(".") + ".")]
         if not found:
-            raise AccordError(f"shared={item!r} matches no parameter; the model has {', '.join(parameters) or 'none'}.")
+            prefixes = {name.rpartition(".")[0] or name for name in parameters}
+            hint = nearest(item, prefixes)
+            if not hint.startswith(" Did"):  # a large model has too many names to list
+                hint = f" Its modules: {', '.join(sorted({name.split('.')[0] for name in parameters})) or 'none'}."
+            raise AccordError(f"shared={item!r} matches no parameter of the model.{hint}")
         chosen.update(found)
     return frozenset(chosen)
 

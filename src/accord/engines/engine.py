@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from accord.blocks import Blocks
 from accord.engines.rows import Rows
-from accord.losses import values
 from accord.sharing import Sharing
 
 
@@ -45,13 +44,15 @@ class Engine(ABC):
         """Relative accuracy of the Gramian's entries: products of float64 rows, or of float32 rows in short pieces."""
         return 1e-10 if all(p.dtype == torch.float64 for p in self.sharing.shared) else 1.2e-7
 
-    def together(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def together(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Losses and Gramians in the step's one copy from the device.
+
+        Args:
+            numbers: (K,) float64, the values of the losses.
 
         Returns:
             (K,) and (B, K, K), float64 on the CPU.
         """
-        numbers = values(losses)  # (K,)
         flat = torch.cat([numbers, self.gramians.reshape(-1).to(numbers.device)]).cpu()
         return flat[: len(numbers)], flat[len(numbers) :].view(self.gramians.shape)
 

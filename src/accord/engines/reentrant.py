@@ -38,7 +38,7 @@ def gradients(
             p.grad = gradient
     reached = {p: sum(1 << i for i, row in enumerate(found) if p in row) for p in trained}
     reached = {p: mask for p, mask in reached.items() if mask}
-    whole = split(model, sharing.graph, sharing.roots, reached, sharing.chosen)
+    whole = split(sharing.graph, sharing.roots, reached, sharing.chosen)
     rows: Table = [[row.get(p) for p in whole.shared] for row in found]
     heads: Table = [[row.get(p) for p in own] for row, own in zip(found, whole.heads, strict=True)]
     return whole, rows, heads

@@ -87,7 +87,7 @@ class Segmented(Engine):
             self._descend(merge(segments(sharing, cut), sharing), self.head)
         if reduce is not None:
             for own in self.heads:
-                reduce([g for g in own if g is not None])
+                reduce([g for g in fresh(own) if g is not None])  # in place, hence on tensors of our own
 
     def _descend(self, stretches: Sequence[Segment], head: Heads) -> None:
         """Carry K cotangents from cut to cut, adding each segment's Gramian on the way."""
@@ -115,7 +115,7 @@ class Segmented(Engine):
         for group, (rows, extras) in zip(groups, passes, strict=True):
             if self.reduce is not None:
                 for row in rows:
-                    self.reduce([g for g in row if g is not None])
+                    self.reduce([g for g in fresh(row) if g is not None])
             part = Blocks(self.blocks.names, tuple(self.blocks.index[p] for p in group))
             self.gramians += Rows(rows).gramians(part).to(self.gramians.device)
             if self.sketch is not None:

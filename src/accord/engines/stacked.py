@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from accord.blocks import Granularity, partition
 from accord.engines import reentrant
 from accord.engines.engine import Engine
-from accord.engines.rows import Reduce, Rows
+from accord.engines.rows import Reduce, Rows, fresh
 from accord.sharing import Sharing
 
 
@@ -49,7 +49,7 @@ class Stacked(Engine):
             rows, self.heads = gradients(sharing, losses, retain_graph)
         if reduce is not None:
             for row in (*rows, *self.heads):
-                reduce([g for g in row if g is not None])
+                reduce([g for g in fresh(row) if g is not None])  # in place, hence on tensors of our own
         self.rows = Rows(rows)
         self.blocks = partition(model, self.sharing.shared, self.sharing.measured, granularity)
         self.gramians = self.rows.gramians(self.blocks)  # (B, K, K)

@@ -17,6 +17,7 @@ from accord.engines.rows import Reduce
 from accord.engines.segmented import Segmented
 from accord.engines.stacked import Stacked
 from accord.errors import AccordError
+from accord.losses import values
 from accord.sharing import discover
 
 ENGINES: dict[str, type[Stacked] | type[Segmented] | type[Features]] = {
@@ -64,13 +65,13 @@ class Starter:
         Raises:
             AccordError: when the engine asked for cannot serve this graph.
         """
-        values, blocks = list(losses.values()), granularity or "total"
+        scalars, blocks = list(losses.values()), granularity or "total"
         probe = granularity is not None
         if features is not None:
             if self.name not in ("auto", "features"):
                 raise AccordError(f"features= was given, but engine={self.name!r} does not use it.")
             sharing = discover(self.model, losses, self.shared)
-            return Features(self.model, sharing, values, blocks, reduce=self.reduce, features=features)
+            return Features(self.model, sharing, scalars, blocks, reduce=self.reduce, features=features)
         sharing = discover(self.model, losses, self.shared)
         name = "stacked" if rows else self.name
         if name == "features" and retain_graph:
@@ -82,8 +83,15 @@ class Starter:
                 self._automatic[key] = "stacked" if keep else "segmented"
             name = self._automatic[key]
         return ENGINES[name](
-            self.model, sharing, values, blocks, retain_graph=retain_graph, reduce=self.reduce, probe=probe
+            self.model, sharing, scalars, blocks, retain_graph=retain_graph, reduce=self.reduce, probe=probe
         )
+
+    def values(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """(K,) float64 values of the losses on their device, averaged over ranks."""
+        numbers = values(losses)
+        if self.reduce is not None:
+            self.reduce([numbers])
+        return numbers
 
     def look(self, losses: Mapping[str, Tensor], granularity: Granularity | None) -> Engine | None:
         """The task gradients beside a step that does not need them; the graph stays for the step itself.
@@ -106,16 +114,34 @@ def by_hand(losses: Mapping[str, Tensor]) -> Iterator[None]:
         yield
 
 
-def refuse_unreduced(model: nn.Module) -> None:
+def refuse_unreduced(model: nn.Module, reduce: Reduce | None, *, one_backward: bool) -> None:
     """Gradients from ``autograd.grad`` bypass the reducers of distributed wrappers: replicas would drift apart.
 
+    Args:
+        model: wrapped or not.
+        reduce: averages tensors over ranks.
+        one_backward: the method makes one backward pass of a weighted sum, which the wrapper reduces by itself.
+
     Raises:
-        AccordError: for a wrapped or sharded model.
+        AccordError: for sharded parameters, for a static graph, for a wrapped model without ``reduce``, and for an
+            unwrapped one where nobody would reduce the gradient.
     """
-    wrappers = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule")
-    wrapped = [c.__name__ for m in model.modules() for c in type(m).__mro__ if c.__name__ in wrappers]
-    if wrapped or any(hasattr(p, "device_mesh") for p in model.parameters()):
+    kinds = {c.__name__: m for m in model.modules() for c in type(m).__mro__}
+    if "FullyShardedDataParallel" in kinds or any(hasattr(p, "device_mesh") for p in model.parameters()):
         raise AccordError(
-            f"the model is distributed ({wrapped[0] if wrapped else 'sharded parameters'}), and per-task gradients "
-            "bypass its reduction. Hand over reduce=, which averages a list of tensors over ranks, or use Sum()."
+            "the model's parameters are sharded over ranks, where per-task gradients are not whole. Use Sum(), or "
+            "DistributedDataParallel with reduce=."
+        )
+    wrapper = kinds.get("DistributedDataParallel")
+    if wrapper is not None and getattr(wrapper, "static_graph", False):
+        raise AccordError("DistributedDataParallel(static_graph=True) counts backward passes; set static_graph=False.")
+    if wrapper is not None and reduce is None:
+        raise AccordError(
+            "the model is distributed (DistributedDataParallel), and per-task gradients and losses bypass its "
+            "reduction. Hand over reduce=, which averages a list of tensors over ranks in place, or use Sum()."
+        )
+    if wrapper is None and reduce is not None and one_backward:
+        raise AccordError(
+            "reduce= averages the losses of a loss weighting, and leaves its gradient to DistributedDataParallel; "
+            "wrap the model."
         )

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from accord.errors import AccordError
 from accord.step import Event
 
 Array = NDArray[np.float64]
@@ -94,7 +95,7 @@ class Method(ABC):  # noqa: B024 - abstract by its two kinds below
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` gave; works on a fresh object."""
         if state:
-            raise ValueError(f"{self!r} has no state, but the state to load has {sorted(state)}")
+            raise AccordError(f"{self!r} has no state, but the state to load has {sorted(state)}")
 
 
 class Weighting(Method):

@@ -38,7 +38,8 @@ class Writer:
         """
         if self._foreign:
             raise AccordError(
-                f"{self.folder} already holds a record. Choose another folder or remove it; to resume, load the state first."
+                f"{self.folder} already holds a record. Choose another folder or remove it; "
+                "to resume, load the state first."
             )
         self._waiting.append(row)
         if len(self._waiting) >= BATCH or time.monotonic() - self._last > PATIENCE:
