@@ -217,6 +217,13 @@ def test_settings_that_cannot_be_are_refused(arguments, message):
         Monitor(HardSharing(), **arguments)
 
 
+def test_a_static_graph_is_refused():
+    model = HardSharing()
+    model.static_graph = True  # as DistributedDataParallel has it
+    with pytest.raises(AccordError, match="set static_graph=False"):
+        Monitor(model)
+
+
 def test_one_monitor_per_balancer():
     model = HardSharing()
     balancer = Balancer(model, "Sum()")

@@ -85,6 +85,10 @@ class Monitor:
         if blocks not in get_args(Granularity):
             raise AccordError(f"blocks={blocks!r} is not known.{nearest(str(blocks), get_args(Granularity))}")
         compiled.keep_buffers(model)
+        if any(getattr(m, "static_graph", False) is True for m in model.modules()):
+            raise AccordError(
+                "DistributedDataParallel(static_graph=True) counts backward passes; set static_graph=False."
+            )
         self.blocks = blocks
         self.starter = Starter(model, "auto", None, None)
         self.pace = Pace(every, 0.05 if every is None and budget is None else budget)

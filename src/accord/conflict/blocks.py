@@ -80,7 +80,7 @@ def drop_negligible(gramians: Any, ratio: float = 1e-12) -> Array:
         (..., B, K, K).
 
     Source:
-        specs/mtpp.md, section 8.
+        Accord's own rule, for gradients that are zero but for rounding.
 
     Example:
         >>> kept = drop_negligible([[[1.0, 0.5], [0.5, 1.0]], [[1.0, 1e-30], [1e-30, 1e-60]]])

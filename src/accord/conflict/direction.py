@@ -102,7 +102,8 @@ def synergy(gramians: Any, threshold: float = 0.0) -> Array:
         (...) in [0, 1]; NaN where no pair is defined.
 
     Source:
-        specs/applications.md, C5; a positive cosine does not prove positive transfer.
+        Accord's own definition. A positive cosine does not prove positive transfer: ForkMerge,
+        https://arxiv.org/abs/2301.12618.
 
     Example:
         >>> float(synergy([[1.0, 1.0], [1.0, 4.0]]))
@@ -143,7 +144,7 @@ def severity(gramians: Any) -> Array:
         (...) in [0, 1], over defined pairs; NaN where there is none.
 
     Source:
-        specs/engine.md, section 7.
+        Accord's own definition.
 
     Example:
         >>> float(severity([[1.0, -1.0], [-1.0, 4.0]]))
@@ -165,7 +166,7 @@ def longest_run(flags: Any) -> NDArray[np.intp]:
         (...) integers.
 
     Source:
-        specs/engine.md, section 7.
+        Accord's own definition.
 
     Example:
         >>> int(longest_run([1, 1, 0, 1, float("nan"), 1, 1]))

@@ -43,7 +43,7 @@ def cancellation(gramians: Any) -> Array:
         (...) in [0, 1]: 1 if all point the same way, 0 if they cancel; NaN where no task is defined.
 
     Source:
-        specs/engine.md, section 7; specs/applications.md, C10.
+        Accord's own definition.
 
     Example:
         >>> float(cancellation([[1.0, -1.0], [-1.0, 1.0]]))

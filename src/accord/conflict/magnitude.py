@@ -49,7 +49,7 @@ def norm_ratio(gramians: Any) -> Array:
         (...) at least 1; NaN with fewer than two defined gradients.
 
     Source:
-        specs/engine.md, section 7; specs/applications.md, C15.
+        Accord's own definition.
 
     Example:
         >>> float(norm_ratio([[1.0, 0.0], [0.0, 9.0]]))
@@ -72,7 +72,7 @@ def dominance(gramians: Any) -> Array:
         (..., K), adds up to 1 over defined tasks; NaN for the others.
 
     Source:
-        specs/engine.md, section 7.
+        Accord's own definition.
 
     Example:
         >>> dominance([[1.0, 0.0], [0.0, 9.0]])

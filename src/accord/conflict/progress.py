@@ -12,7 +12,7 @@ is called conflict; only a raised loss is called harm. Under the sum of two grad
 ``cos < -n_1 / n_2``, because ``g_1 · (g_1 + g_2) = n_1 (n_1 + n_2 cos)``: the longer gradient is never harmed.
 
 All amounts add over blocks; a task whose gradient is zero or not finite, or that is not active, is NaN.
-Source: specs/applications.md, section 0; specs/engine.md, section 7.
+Source: Accord's own definitions; the condition is elementary algebra, and a test.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def active_tasks(gramian: Array | None, losses: Array | None = None) -> NDArray[
 
 
 def accuracy(dtype: torch.dtype, total: int) -> float:
-    """How far to trust the entries of a Gramian that somebody else computed (specification 2.2).
+    """How far to trust the entries of a Gramian that somebody else computed.
 
     Args:
         dtype: of the Gramian.

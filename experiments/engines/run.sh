@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Time and memory of a step beside torchjd; about half an hour on two idle cores. Finished parts are skipped.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python=.venv/bin/python
+here=experiments/engines
+[ -e $here/time.json ] || $python -W ignore benchmarks/engines.py --tasks 2 3 9 --repeats 7 --json $here/time.json
+[ -e $here/time-40.json ] || $python -W ignore benchmarks/engines.py --tasks 40 --repeats 3 --json $here/time-40.json
+[ -e $here/memory.json ] || $python benchmarks/memory.py --json $here/memory.json
+[ -e $here/solvers.txt ] || $python benchmarks/solvers.py | tee $here/solvers.txt
