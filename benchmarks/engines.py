@@ -111,11 +111,10 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {arguments.repeats} repeats")
-    print(
-        f"{'case':12} {'K':>3} {'plain ms':>9} {'floor ms':>9} | {'stacked/':>9} {'stacked/':>9} {'segm./':>7} "
-        f"{'features/':>9} | {'torchjd/':>9} {'chunk 1/':>9}\n{'':12} {'':3} {'':9} {'':9} | {'floor':>9} {'best peer':>9} {'floor':>7} "
-        f"{'plain':>9} | {'floor':>9} {'floor':>9}"
-    )
+    over = ("", "", "", "", "stacked/", "stacked/", "segm./", "features/", "torchjd/", "chunk 1/")
+    under = ("case", "K", "plain ms", "floor ms", "floor", "best peer", "floor", "plain", "floor", "floor")
+    for line in (over, under):
+        print(f"{line[0]:12} {line[1]:>3} " + " ".join(f"{word:>9}" for word in line[2:]))
     results = []
     for name in arguments.cases:
         for k in arguments.tasks:
@@ -132,10 +131,8 @@ def main() -> None:
                 "torchjd chunk 1/floor": ratio(times, "torchjd chunk 1", "floor"),
             }
             results.append({"case": name, "K": k, "best peer": best, **figures})
-            v = list(figures.values())
             print(
-                f"{name:12} {k:3} {v[0]:9.1f} {v[1]:9.1f} | {v[2]:9.2f} {v[3]:9.2f} {v[4]:7.2f} {v[5]:9.2f} |"
-                f" {v[6]:9.2f} {v[7]:9.2f}",
+                f"{name:12} {k:3} " + " ".join(f"{v:9.1f}" if v > 5 else f"{v:9.2f}" for v in figures.values()),
                 flush=True,
             )
     if arguments.json:

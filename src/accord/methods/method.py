@@ -34,8 +34,9 @@ class Context:
         active: (k,) int, the columns of the tasks at hand among all tasks named so far; indexes per-task state.
         total: K, how many tasks have been named so far.
         generator: source of all randomness of a method.
-        epsilon: relative accuracy of the Gramian's entries, which sets how strongly solvers regularise: 1e-10 for float64 products, 1.2e-7 for float32 products summed in float64 over
-            column chunks, K * 1.2e-7 for a Gramian handed over in float32.
+        epsilon: relative accuracy of the Gramian's entries, which sets how strongly solvers regularise: 1e-10 for
+            float64 products, 1.2e-7 for float32 products summed in float64 over column chunks, K * 1.2e-7 for a
+            Gramian handed over in float32.
     """
 
     active: NDArray[np.intp]
