@@ -131,12 +131,12 @@ def main() -> None:
                 "torchjd chunk 1/floor": ratio(times, "torchjd chunk 1", "floor"),
             }
             results.append({"case": name, "K": k, "best peer": best, **figures})
+            if arguments.json:  # after each row, so that a stopped run keeps what it has
+                arguments.json.write_text(json.dumps(results, indent=1) + "\n")
             print(
                 f"{name:12} {k:3} " + " ".join(f"{v:9.1f}" if v > 5 else f"{v:9.2f}" for v in figures.values()),
                 flush=True,
             )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
