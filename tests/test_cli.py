@@ -239,6 +239,19 @@ def test_a_worker_that_is_killed_is_reported(tmp_path):
     assert not multiprocessing.active_children()
 
 
+def test_an_error_in_a_worker_rises_there_and_is_reported_here(tmp_path, monkeypatch, capfd):
+    def broken(*_):
+        raise ZeroDivisionError("a bug, no mistake of the user")
+
+    fork = multiprocessing.get_context("fork")  # a forked worker inherits what is broken here
+    monkeypatch.setattr(pool.multiprocessing, "get_context", lambda kind: fork)
+    monkeypatch.setattr(pool, "run", broken)
+    with pytest.raises(AccordError, match=r"ended with exit code 1 .*an error, shown above"):
+        pool.execute(CONFIGS, tmp_path, Quiet(), jobs=2)
+    assert "ZeroDivisionError: a bug, no mistake of the user" in capfd.readouterr().err
+    assert not multiprocessing.active_children()
+
+
 def test_the_demo_is_what_it_says(monkeypatch):
     configs = demo.configs()
     assert len({config.place for config in configs}) == len(configs) == 3 * (5 + 3)

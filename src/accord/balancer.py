@@ -119,8 +119,8 @@ class Balancer:
         before = self.tasks, self._awaited
         try:
             step, engine, columns = self._one(losses, features)
-        except Exception:
-            self.tasks, self._awaited = before  # a refused step leaves no trace
+        except AccordError:  # the user mends the losses and goes on: a refused step leaves no trace
+            self.tasks, self._awaited = before
             raise
         self.index += 1
         if self.probe is not None:

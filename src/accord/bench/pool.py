@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -134,10 +133,8 @@ def _share_out(
                 case "finished", _:
                     watcher.finished(worker.index, store.load(Path(root) / config.place))
                     next_run(worker)
-                case "mistake", text:
-                    raise AccordError(text)
-                case _, text:
-                    raise RuntimeError(f"{config.label}, seed {config.seed}:\n{text}")
+                case _, mistake:
+                    raise AccordError(mistake)
 
 
 def _receive(worker: _Worker, config: RunConfig) -> tuple[str, Any]:
@@ -147,13 +144,14 @@ def _receive(worker: _Worker, config: RunConfig) -> tuple[str, Any]:
         worker.process.join()
         raise AccordError(
             f"the process of {config.label}, seed {config.seed}, ended with exit code {worker.process.exitcode} "
-            "(-9: killed, perhaps for want of memory). The same command goes on from its last finished epoch."
+            "(-9: killed, perhaps for want of memory; 1: an error, shown above). The same command goes on from its last "
+            "finished epoch."
         ) from None
     return kind, value
 
 
 def _work(line: Connection) -> None:
-    """The life of a worker process."""
+    """The life of a worker process. What is no mistake of the user rises, and ends it with a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, so that locks and temporary files go
 
@@ -168,9 +166,5 @@ def _work(line: Connection) -> None:
                 tell("finished")(None)
             except AccordError as error:
                 tell("mistake")(str(error))
-            except (EOFError, BrokenPipeError, ConnectionResetError):
-                raise
-            except Exception:  # told in full to the parent, which raises it
-                tell("crash")(traceback.format_exc())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # nobody is listening any more: the parent ended

@@ -19,6 +19,10 @@ from accord.errors import AccordError
 from accord.methods import METHODS
 from accord.problems import PROBLEMS, parse
 
+# Unknown verbs and options, missing and wrong values. The parser's own base of such errors moves from version to
+# version; its one public child does not.
+WRONG_USE: Any = typer.BadParameter.__bases__[0]
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -40,18 +44,14 @@ def call(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     try:
         return int(command.main(args=list(arguments), prog_name="accord", standalone_mode=False) or 0)
-    except (AccordError, KeyboardInterrupt):
-        raise
-    except Exception as error:
-        explain = getattr(error, "format_message", None)  # the parser's own errors, whatever version it is of
-        if type(error).__name__ == "Abort":  # what older versions make of Ctrl-C
-            return 130
-        if explain is None:
-            raise
-        if type(error).__name__ == "NoArgsIsHelpError":
-            print(explain())
+    except typer.Abort:  # what some versions make of Ctrl-C
+        return 130
+    except WRONG_USE as error:
+        text = error.format_message()
+        if not arguments:  # then the text is the help
+            print(text)
             return 2
-        raise AccordError(f"{' '.join(explain().split())} `accord --help` and `accord VERB --help` list all.") from None
+        raise AccordError(f"{' '.join(text.split())} `accord --help` and `accord VERB --help` list all.") from None
 
 
 def spelling(kind: type[Any]) -> str:
