@@ -144,8 +144,8 @@ def _receive(worker: _Worker, config: RunConfig) -> tuple[str, Any]:
         worker.process.join()
         raise AccordError(
             f"the process of {config.label}, seed {config.seed}, ended with exit code {worker.process.exitcode} "
-            "(-9: killed, perhaps for want of memory; 1: an error, shown above). The same command goes on from its last "
-            "finished epoch."
+            "(-9: killed, perhaps for want of memory; 1: an error, shown above). The same command goes on from its "
+            "last finished epoch."
         ) from None
     return kind, value
 
