@@ -22,7 +22,8 @@ ALLOWED: dict[str, set[str]] = {
     "step": set(),
     "linalg": set(),
     "conflict": {"linalg"},
-    "methods": {"linalg", "step", "errors"},
+    "spelling": {"errors"},
+    "methods": {"linalg", "spelling", "step", "errors"},
     "sharing": {"errors"},
     "blocks": {"errors"},
     "losses": {"errors"},
@@ -38,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "record": {"step", "errors"},
     "monitor": {"balancer", "engines", "blocks", "losses", "step", "record", "pace", "errors"},
     "data": {"errors"},
-    "problems": {"data", "errors"},
+    "problems": {"data", "spelling", "errors"},
     "bench": {"balancer", "monitor", "problems", "methods", "record", "conflict", "data", "sharing", "step", "errors"},
     "report": {"conflict", "record", "bench.store", "bench.stats", "errors"},
 }

@@ -15,12 +15,12 @@ from accord.methods.method import Method as Method
 from accord.methods.method import Weighting as Weighting
 from accord.methods.mgda import MGDA as MGDA
 from accord.methods.nashmtl import NashMTL as NashMTL
-from accord.methods.parse import parse_among
 from accord.methods.pcgrad import PCGrad as PCGrad
 from accord.methods.random_weighting import RandomWeighting as RandomWeighting
 from accord.methods.sum import Sum as Sum
 from accord.methods.uncertainty_weighting import UncertaintyWeighting as UncertaintyWeighting
 from accord.methods.upgrad import UPGrad as UPGrad
+from accord.spelling import parse_among
 
 METHODS: tuple[type[Method], ...] = (
     Sum,
@@ -55,4 +55,4 @@ def parse(text: str) -> Method:
         >>> parse("UPGrad"), parse("Constant(weights=[1, 2])")
         (UPGrad(), Constant(weights=(1.0, 2.0)))
     """
-    return parse_among(METHODS, text)
+    return parse_among({method.__name__: method for method in METHODS}, text, "method", "argument")

@@ -2,11 +2,11 @@
 
 from accord.problems.digits import Digits as Digits
 from accord.problems.multimnist import MultiMNIST as MultiMNIST
-from accord.problems.parse import parse_among
 from accord.problems.problem import Batch as Batch
 from accord.problems.problem import Data as Data
 from accord.problems.problem import Examples as Examples
 from accord.problems.problem import Problem as Problem
+from accord.spelling import parse_among
 
 PROBLEMS: tuple[type[Problem], ...] = (Digits, MultiMNIST)
 
@@ -24,4 +24,4 @@ def parse(text: str) -> Problem:
         >>> parse("digits"), parse("digits(width=64, epochs=12)")
         (digits, digits(width=64))
     """
-    return parse_among({problem.name: problem for problem in PROBLEMS}, text)
+    return parse_among({problem.name: problem for problem in PROBLEMS}, text, "problem", "setting")
