@@ -27,10 +27,18 @@ def direction(method: Method, rows: Tensor, losses: Tensor, seed: int = 0) -> tu
     fresh, generator = copy.deepcopy(method), torch.Generator().manual_seed(seed)
     norms = rows.norm(dim=1)
     if isinstance(fresh, Aggregation):
-        return fresh.aggregate(rows, generator=generator), float(norms.sum())
+        return fresh.aggregate(rows, losses, generator=generator), float(norms.sum())
     assert isinstance(fresh, Weighting)
-    weights = fresh(rows @ rows.T, losses, generator=generator)
+    weights = weigh(fresh, rows, losses, generator)
     return weights @ rows, float((weights.abs() * norms).sum())
+
+
+def weigh(method: Weighting, rows: Tensor, losses: Tensor | None, generator: torch.Generator | None = None) -> Tensor:
+    """The weights, from whatever the method reads; a second batch, where it wants one, has the same gradients."""
+    cross = rows @ rows.T if method.needs_second_batch else None
+    if method.needs_gradients:
+        return method(losses=losses, gradients=rows, cross=cross, generator=generator)
+    return method(rows @ rows.T, losses, cross=cross, generator=generator)
 
 
 def losses_of(k: int, seed: int = 0) -> Tensor:

@@ -15,7 +15,7 @@ from accord import scale as scaling
 from accord import settings
 from accord.blocks import Granularity
 from accord.engines import Engine, Starter, by_hand, compiled, plain
-from accord.engines.rows import Reduce, Rows
+from accord.rows import Reduce, Rows
 from accord.engines.start import refuse_unreduced
 from accord.errors import AccordError
 from accord.methods import Aggregation, Context, Method, Weighting, parse
@@ -276,7 +276,11 @@ class Balancer:
         step = Step.begin(self.index, self.tasks, columns, numbers)
         active = participants(step, list(losses), columns, numbers, gramians.sum(0))
         factor = scaling.factor(self.scale, self.method.native_scale, len(active))
-        combined = self.method.combine(engine.rows.rows, active.tolist(), factor, self._generator)
+        context = self._context(np.array(columns, dtype=np.intp)[active], engine.epsilon)
+        own = gramians.sum(0).numpy()[np.ix_(active, active)]  # (k, k)
+        combined = self.method.combine(engine.rows.pick(active.tolist()), own, numbers.numpy()[active], context)
+        if factor != 1:
+            torch._foreach_mul_([c for c in combined if c is not None], factor)
         step.measure(engine.blocks.names, gramians, columns)
         vectors = engine.rows.inner(combined, engine.blocks)  # (B, k)
         lengths = Rows([combined]).inner(combined, engine.blocks)  # (B, 1)

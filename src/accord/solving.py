@@ -59,4 +59,4 @@ def solve(
     if message:
         step.events = (*step.events, Event("scale", message))
     step.weights = torch.zeros(len(step.tasks), dtype=torch.float64)  # (K,)
-    step.weights[context.active] = torch.from_numpy(scaled)
+    step.weights[context.active] = torch.from_numpy(method.finish(scaled, context))

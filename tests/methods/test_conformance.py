@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from accord.methods import METHODS, Aggregation, Method, Weighting, parse
 
 import inputs
-from laws import LAWS, direction, losses_of
+from laws import LAWS, direction, losses_of, weigh
 
 logging.getLogger("accord").setLevel(logging.ERROR)
 
@@ -155,10 +155,10 @@ def run(method: Method, steps: range, k: int) -> list[torch.Tensor]:
     for step in steps:
         rows, generator = inputs.conflicting(k, step), torch.Generator().manual_seed(step)
         if isinstance(method, Aggregation):
-            outputs.append(method.aggregate(rows, generator=generator))
+            outputs.append(method.aggregate(rows, losses_of(k, step), generator=generator))
             continue
         assert isinstance(method, Weighting)
-        outputs.append(method(rows @ rows.T, losses_of(k, step), generator=generator))
+        outputs.append(weigh(method, rows, losses_of(k, step), generator))
         if method.needs_losses_after:
             context = method_context(k, generator)
             method.after_step(losses_of(k, step + 100).numpy(), context)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from accord.blocks import Blocks
-from accord.engines.rows import Rows
+from accord.rows import Rows
 from accord.sharing import Sharing
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from accord.blocks import Blocks, Granularity
 from accord.engines.engine import Engine
 from accord.engines.head import Heads
-from accord.engines.rows import Reduce
+from accord.rows import Reduce
 from accord.errors import AccordError
 from accord.sharing import Sharing, cut_at, frontier
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from accord.engines.rows import Rows, fresh
+from accord.rows import Rows, fresh
 from accord.sharing import Sharing
 
 Cut = tuple[tuple[GradientEdge, ...], ...]

@@ -20,7 +20,7 @@ from accord.blocks import Blocks, Granularity, partition
 from accord.engines import truncated
 from accord.engines.engine import Engine
 from accord.engines.head import Cut, Heads
-from accord.engines.rows import Reduce, Rows, fresh
+from accord.rows import Reduce, Rows, fresh
 from accord.engines.sketch import Sketch
 from accord.errors import AccordError
 from accord.sharing import Node, Sharing, frontier

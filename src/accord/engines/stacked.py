@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from accord.blocks import Granularity, partition
 from accord.engines import reentrant
 from accord.engines.engine import Engine
-from accord.engines.rows import Reduce, Rows, fresh
+from accord.rows import Reduce, Rows, fresh
 from accord.sharing import Sharing
 
 

@@ -13,7 +13,7 @@ from accord.blocks import Granularity
 from accord.engines import compiled, memory
 from accord.engines.engine import Engine
 from accord.engines.features import Features
-from accord.engines.rows import Reduce
+from accord.rows import Reduce
 from accord.engines.segmented import Segmented
 from accord.engines.stacked import Stacked
 from accord.errors import AccordError

@@ -11,6 +11,7 @@ from accord.methods.inverse_norm import InverseNorm as InverseNorm
 from accord.methods.mean import Mean as Mean
 from accord.methods.method import Aggregation as Aggregation
 from accord.methods.method import Context as Context
+from accord.methods.method import Elementwise as Elementwise
 from accord.methods.method import Method as Method
 from accord.methods.method import Weighting as Weighting
 from accord.methods.mgda import MGDA as MGDA

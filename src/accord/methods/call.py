@@ -9,18 +9,26 @@ from torch import Tensor
 
 from accord.errors import AccordError
 from accord.linalg.scaling import EPSILON
-from accord.methods.method import Array, Context, Weighting
+from accord.methods.method import Aggregation, Array, Context, Method, Weighting
+from accord.rows import Rows
 
 
 def call(
-    method: Weighting, gramian: Tensor | None, losses: Tensor | None, generator: torch.Generator | None = None
+    method: Weighting,
+    gramian: Tensor | None,
+    losses: Tensor | None,
+    gradients: Tensor | None = None,
+    cross: Tensor | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The native weights of a method, on the device and in the dtype of the Gramian (of the losses without one).
+    """The native weights of a method, on the device and in the dtype of its first input.
 
     Args:
         method: any weighting.
         gramian: (K, K) or None.
         losses: (K,) or None.
+        gradients: (K, ...) or None; then the Gramian is theirs.
+        cross: (K, K) or None.
         generator: on the CPU; by default torch's global one.
 
     Returns:
@@ -34,7 +42,14 @@ def call(
         >>> call(Mean(), None, torch.tensor([3.0, 4.0])).tolist()
         [0.5, 0.5]
     """
-    like = _check(method, gramian, losses, generator)
+    if method.needs_validation:
+        raise AccordError(f"{method!r} looks at other parameters than the present ones; use it in a Balancer.")
+    rows = None if gradients is None else _rows(gradients)
+    if rows is not None:
+        if gramian is not None:
+            raise AccordError("gradients and gramian were both given; give one of them.")
+        gramian = rows.gramian().to(gradients.dtype)  # type: ignore[union-attr]
+    like = _check(method, gramian, losses, gradients, cross, generator)
     total = len(like)
     products = None if gramian is None else _products(gramian)
     values = None if losses is None else _numpy(losses)
@@ -43,12 +58,62 @@ def call(
     if not len(active):
         method.report("stationary", "no task has a finite, non-zero gradient; the direction is zero")
     else:
-        context = Context(active, total, generator or torch.default_generator, accuracy(like.dtype, total))
+        whole = len(active) == total
         inner = products if method.needs_gramian else None
-        if inner is not None and len(active) < total:
+        if inner is not None and not whole:
             inner = inner[np.ix_(active, active)]
-        weights[active] = method.solve(inner, None if values is None else values[active], context)
+        context = Context(
+            active,
+            total,
+            generator or torch.default_generator,
+            accuracy(like.dtype, total),
+            rows=None if rows is None else rows.pick(active.tolist()),
+            cross=None if cross is None else _numpy(cross)[np.ix_(active, active)],
+        )
+        own = values if values is None or whole else values[active]
+        weights[active] = method.finish(method.solve(inner, own, context), context)
     return torch.as_tensor(weights).to(device=like.device, dtype=like.dtype)  # (K,)
+
+
+def aggregate(
+    method: Aggregation, gradients: Tensor, losses: Tensor | None, generator: torch.Generator | None = None
+) -> Tensor:
+    """The combined gradient of a method that combines whole gradients.
+
+    Args:
+        method: any aggregation.
+        gradients: (K, ...).
+        losses: (K,) or None.
+        generator: on the CPU; by default torch's global one.
+
+    Returns:
+        (...), in the dtype of the gradients; zero if no task is left.
+
+    Raises:
+        AccordError: on a missing or wrongly shaped argument.
+
+    Example:
+        >>> from accord.methods import GradDrop
+        >>> aggregate(GradDrop(leak=1.0), torch.ones(2, 3), None).tolist()
+        [2.0, 2.0, 2.0]
+    """
+    if method.needs_validation:
+        raise AccordError(f"{method!r} looks at other parameters than the present ones; use it in a Balancer.")
+    rows = _rows(gradients)
+    gramian = rows.gramian()  # (K, K)
+    _check(method, gramian, losses, gradients, None, generator)
+    products, values = _products(gramian), None if losses is None else _numpy(losses)
+    active = active_tasks(products, values)
+    if not len(active):
+        method.report("stationary", "no task has a finite, non-zero gradient; the direction is zero")
+        return torch.zeros_like(gradients[0])
+    context = Context(
+        active, len(gradients), generator or torch.default_generator, accuracy(gradients.dtype, len(gradients))
+    )
+    own = None if values is None else values[active]
+    (combined,) = method.combine(rows.pick(active.tolist()), products[np.ix_(active, active)], own, context)
+    assert combined is not None
+    return combined.to(gradients.dtype)
 
 
 def active_tasks(gramian: Array | None, losses: Array | None = None) -> NDArray[np.intp]:
@@ -112,13 +177,36 @@ def _products(gramian: Tensor) -> Array:
         return (array + array.T) / 2
 
 
+def _rows(gradients: Tensor) -> Rows:
+    """The rows of one tensor (K, ...); its only parameter has no name."""
+    if not isinstance(gradients, Tensor) or not gradients.is_floating_point() or gradients.ndim < 2:
+        found = f"{gradients.dtype} {tuple(gradients.shape)}" if isinstance(gradients, Tensor) else repr(gradients)
+        raise AccordError(f"gradients is {found}, expected a real floating-point tensor (K, P).")
+    return Rows([[row] for row in gradients.detach()], [""])
+
+
 def _check(
-    method: Weighting, gramian: Tensor | None, losses: Tensor | None, generator: torch.Generator | None
+    method: Method,
+    gramian: Tensor | None,
+    losses: Tensor | None,
+    gradients: Tensor | None,
+    cross: Tensor | None,
+    generator: torch.Generator | None,
 ) -> Tensor:
     """Refuse what cannot be the input of this method; the tensor that says how many tasks there are."""
+    if gradients is None and method.needs_gradients:
+        raise AccordError(f"{method!r} reads the task gradients themselves; give gradients= (K, P).")
     if gramian is None and method.needs_gramian:
         raise AccordError(f"{method!r} reads the Gramian of the task gradients, but none was given.")
-    for name, tensor, shape, ndim in (("gramian", gramian, "(K, K)", 2), ("losses", losses, "(K,)", 1)):
+    if cross is None and method.needs_second_batch:
+        raise AccordError(
+            f"{method!r} reads inner products between the gradients of two batches; give cross= (K, K)."
+        )
+    for name, tensor, shape, ndim in (
+        ("gramian", gramian, "(K, K)", 2),
+        ("losses", losses, "(K,)", 1),
+        ("cross", cross, "(K, K)", 2),
+    ):
         if tensor is None:
             continue
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
@@ -128,9 +216,11 @@ def _check(
             raise AccordError(f"{name} has shape {tuple(tensor.shape)}, expected {shape} with K >= 1.")
     if gramian is not None and losses is not None and len(gramian) != len(losses):
         raise AccordError(f"the Gramian has {len(gramian)} tasks, but there are {len(losses)} losses.")
-    if generator is not None and generator.device.type != "cpu":
-        raise AccordError(f"the generator is on {generator.device}, expected a CPU generator.")
     like = losses if gramian is None else gramian
     if like is None:
         raise AccordError(f"{method!r} was called without Gramian and losses; give one, so that the tasks are known.")
+    if cross is not None and (len(cross) != len(like) or not bool(cross.isfinite().all())):
+        raise AccordError(f"cross must be finite and of shape {(len(like),) * 2}, as the tasks are.")
+    if generator is not None and generator.device.type != "cpu":
+        raise AccordError(f"the generator is on {generator.device}, expected a CPU generator.")
     return like

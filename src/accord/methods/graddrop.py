@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from accord.methods import checks
-from accord.methods.method import Aggregation, Scale
+from accord.methods.method import Elementwise, Scale
 
 
 @dataclass(eq=False, repr=False)
-class GradDrop(Aggregation):
+class GradDrop(Elementwise):
     """Gradient sign dropout.
 
     Per coordinate ``Q = ½(1 + Σg/Σ|g|)`` and ``U ~ U(0, 1)``: the positive entries stay if ``Q > U``, the negative ones
@@ -42,7 +42,7 @@ class GradDrop(Aggregation):
     def __post_init__(self) -> None:
         checks.number(self, "leak", least=0.0, most=1.0)
 
-    def aggregate(self, rows: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def reduce(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Combine the gradients of one tensor. See the class."""
         wide = torch.promote_types(rows.dtype, torch.float32)  # sums of half-precision rows need a wider accumulator
         positive = torch.zeros(rows.shape[1:], dtype=wide, device=rows.device)  # (...)

@@ -1,7 +1,7 @@
-"""The two kinds of method, each a small typed map; a concrete method is final and lives in its own file.
+"""The kinds of method, each a small typed map; a concrete method is final and lives in its own file.
 
 ``Weighting``:   (gramian (K, K), losses (K,)) -> weights (K,)
-``Aggregation``: rows (K, ...) of one tensor's gradients -> combined gradient (...)
+``Aggregation``: rows (K, P) of gradients -> combined gradient (P,); ``Elementwise`` does so tensor by tensor
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from accord.elsewhere import Elsewhere
 from accord.errors import AccordError
+from accord.randomness import generator as on_device
+from accord.rows import Rows
 from accord.step import Event
 
 Array = NDArray[np.float64]
@@ -37,12 +39,18 @@ class Context:
         epsilon: relative accuracy of the Gramian's entries, which sets how strongly solvers regularise: 1e-10 for
             float64 products, 1.2e-7 for float32 products summed in float64 over column chunks, K * 1.2e-7 for a
             Gramian handed over in float32.
+        rows: the gradients of the active tasks, for methods with ``needs_gradients``.
+        cross: (k, k), ``A_ij = g_i·g_j'`` of two independent batches, for methods with ``needs_second_batch``.
+        elsewhere: losses and gradients at other parameters, for methods with ``needs_validation``.
     """
 
     active: NDArray[np.intp]
     total: int
     generator: torch.Generator
     epsilon: float = 1e-10
+    rows: Rows | None = None
+    cross: Array | None = None
+    elsewhere: Elsewhere | None = None
 
 
 class Method(ABC):  # noqa: B024 - abstract by its two kinds below
@@ -51,9 +59,11 @@ class Method(ABC):  # noqa: B024 - abstract by its two kinds below
     Capabilities are class attributes, so that nothing ever asks for a method by name:
 
     - ``needs_gramian``: the rule reads inner products of the task gradients.
-    - ``needs_gradients``: the rule reads the gradients themselves (``Aggregation``).
+    - ``needs_gradients``: the rule reads the gradients themselves.
     - ``needs_losses_after``: it learns from the losses after the optimiser's step (``Balancer.after_step``).
-    - ``needs_second_batch``: it needs the gradients of an independent batch.
+    - ``needs_second_batch``: it needs the losses of an independent batch (``backward(losses, second=...)``).
+    - ``needs_validation``: it looks at losses of a validation batch at other parameters than the present ones
+      (``backward(compute, validation=...)``).
     - ``plain``: the weights are always 1, so the step is left to PyTorch, bit for bit.
     - ``native_scale``: ``sum`` (d is like Σ g_i), ``mean``, ``unit-free``, or ``objective`` (never rescaled).
     - ``laws``: the names of the theorems (tests/laws.py) that hold for every input in the default configuration.
@@ -63,6 +73,7 @@ class Method(ABC):  # noqa: B024 - abstract by its two kinds below
     needs_gradients: ClassVar[bool] = False
     needs_losses_after: ClassVar[bool] = False
     needs_second_batch: ClassVar[bool] = False
+    needs_validation: ClassVar[bool] = False
     plain: ClassVar[bool] = False
     native_scale: ClassVar[Scale] = "sum"
     laws: ClassVar[frozenset[str]] = frozenset()
@@ -102,7 +113,13 @@ class Weighting(Method):
     """A method that is a map ``(gramian (K, K), losses (K,)) -> weights (K,)``."""
 
     def __call__(
-        self, gramian: Tensor | None = None, losses: Tensor | None = None, *, generator: torch.Generator | None = None
+        self,
+        gramian: Tensor | None = None,
+        losses: Tensor | None = None,
+        *,
+        gradients: Tensor | None = None,
+        cross: Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """The native weights, on the device and in the dtype of the input.
 
@@ -111,6 +128,8 @@ class Weighting(Method):
         Args:
             gramian: (K, K) inner products of the task gradients; may be None if the method does not use it.
             losses: (K,); may be None if the method does not use them.
+            gradients: (K, P) in place of the Gramian; required by methods with ``needs_gradients``.
+            cross: (K, K) inner products ``g_i·g_j'`` of two independent batches, for ``needs_second_batch``.
             generator: a CPU generator for random methods; by default torch's global one.
 
         Raises:
@@ -118,7 +137,7 @@ class Weighting(Method):
         """
         from accord.methods.call import call  # the checks live apart from the contract
 
-        return call(self, gramian, losses, generator)
+        return call(self, gramian, losses, gradients, cross, generator)
 
     @abstractmethod
     def solve(self, gramian: Array | None, losses: Array | None, context: Context) -> Array:
@@ -133,55 +152,89 @@ class Weighting(Method):
             (k,) float64 weights.
         """
 
+    def finish(self, weights: Array, context: Context) -> Array:
+        """The last word on the weights, after scaling; only wrappers that smooth have one.
+
+        Args:
+            weights: (k,) scaled weights of the active tasks.
+            context: as in ``solve``.
+
+        Returns:
+            (k,)
+        """
+        return weights
+
     def after_step(self, losses: Array, context: Context) -> None:
         """Losses of the same batch after the optimiser's step; only called if ``needs_losses_after``."""
         raise TypeError(f"{self!r} does not learn from the losses after the step; do not call after_step")
 
 
 class Aggregation(Method):
-    """A method that combines whole gradients, tensor by tensor: ``rows (K, ...) -> (...)``."""
+    """A method that combines whole gradients: rows (K, P) -> (P,), where P is spread over many tensors."""
 
     needs_gradients: ClassVar[bool] = True
 
+    def aggregate(
+        self, gradients: Tensor, losses: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The combined gradient in the native scale, on the device and in the dtype of the input.
+
+        Args:
+            gradients: (K, ...), one row per task; tasks whose row is zero or not finite take no part.
+            losses: (K,); may be None if the method does not use them.
+            generator: a CPU generator for random methods; by default torch's global one.
+
+        Returns:
+            (...)
+
+        Raises:
+            ValueError: on a missing or wrongly shaped argument.
+        """
+        from accord.methods.call import aggregate  # the checks live apart from the contract
+
+        return aggregate(self, gradients, losses, generator)
+
     @abstractmethod
-    def aggregate(self, rows: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def combine(self, rows: Rows, gramian: Array, losses: Array | None, context: Context) -> list[Tensor | None]:
+        """The combined gradient in the native scale, tensor by tensor.
+
+        Args:
+            rows: the k active tasks' gradients, all finite and none zero; belongs to the caller: not to be changed.
+            gramian: (k, k) float64, their inner products.
+            losses: (k,) float64, finite; None if the caller has none.
+            context: which tasks these are, how many there are, and the source of randomness.
+
+        Returns:
+            For each parameter a fresh tensor that nobody else holds; None where no task reaches it.
+        """
+
+
+class Elementwise(Aggregation):
+    """An aggregation whose result in one tensor depends on the gradients of that tensor alone."""
+
+    @abstractmethod
+    def reduce(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Combine the gradients of one tensor.
 
         Args:
-            rows: (K, ...), the gradients of the tasks that reach this tensor, all finite.
+            rows: (k', ...), the gradients of the active tasks that reach this tensor, all finite.
             generator: on the device of ``rows``.
 
         Returns:
             (...), in the native scale.
         """
 
-    def combine(
-        self,
-        rows: Sequence[Sequence[Tensor | None]],
-        active: Sequence[int],
-        factor: float,
-        source: Callable[[torch.device], torch.Generator],
-    ) -> list[Tensor | None]:
-        """Combine the gradients of every tensor; tasks that do not reach a tensor take no part in it.
-
-        Args:
-            rows: ``rows[i][p]``, the gradient of task i in parameter p.
-            active: the tasks that take part, whose gradients are finite.
-            factor: brings the native scale to the one asked for.
-            source: a generator for a device.
-
-        Returns:
-            One tensor per parameter; None where no task reaches it.
-        """
+    def combine(self, rows: Rows, gramian: Array, losses: Array | None, context: Context) -> list[Tensor | None]:
+        """See ``Aggregation.combine``; tasks that do not reach a tensor take no part in it."""
         generators: dict[torch.device, torch.Generator] = {}
         combined: list[Tensor | None] = []
-        for gradients in zip(*rows, strict=True):
-            present = [g for i in active if (g := gradients[i]) is not None]
+        for gradients in zip(*rows.rows, strict=True):
+            present = [g.to_dense() if g.is_sparse else g for g in gradients if g is not None]
             if not present:
                 combined.append(None)
                 continue
             device = present[0].device
             if device not in generators:
-                generators[device] = source(device)
-            combined.append(self.aggregate(torch.stack(present), generator=generators[device]) * factor)
+                generators[device] = on_device(device, context.generator)
+            combined.append(self.reduce(torch.stack(present), generators[device]))
         return combined

@@ -1,4 +1,4 @@
-"""Rows: the gradients of K tasks in the shared parameters, tensor by tensor, never concatenated."""
+"""Rows: the gradients of K tasks in n parameters, tensor by tensor, never concatenated."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from accord import inner
 from accord.blocks import Blocks
-from accord.engines import inner
 
 SMALL = 1 << 16  # tensors up to this size are joined, so that biases and norms do not cost a product each
 
@@ -21,10 +21,48 @@ class Rows:
 
     Args:
         rows: ``rows[i][p]``, the gradient of task i in parameter p.
+        names: of the n parameters, for who keeps gradients from step to step.
+
+    Example:
+        >>> import torch
+        >>> rows = Rows([[torch.tensor([3.0, 4.0])], [torch.tensor([4.0, 3.0])]])
+        >>> rows.cross(rows).tolist()
+        [[25.0, 24.0], [24.0, 25.0]]
     """
 
-    def __init__(self, rows: list[list[Tensor | None]]) -> None:
+    def __init__(self, rows: list[list[Tensor | None]], names: Sequence[str] = ()) -> None:
         self.rows = rows
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def pick(self, tasks: Sequence[int]) -> Rows:
+        """The rows of some tasks; the tensors are the same, the lists are not.
+
+        Args:
+            tasks: places among the K.
+        """
+        return Rows([list(self.rows[i]) for i in tasks], self.names)
+
+    def cross(self, other: Rows) -> Tensor:
+        """Inner products with other rows in the same parameters; what a task does not reach counts as zero.
+
+        Args:
+            other: K' rows.
+
+        Returns:
+            (K, K') float64.
+        """
+        return Rows([*self.rows, *other.rows]).gramian()[: len(self), len(self) :]  # (K, K')
+
+    def gramian(self) -> Tensor:
+        """Inner products over all parameters.
+
+        Returns:
+            (K, K) float64.
+        """
+        return self.gramians(Blocks(("total",), (0,) * len(self.rows[0])))[0]  # (K, K)
 
     def gramians(self, blocks: Blocks) -> Tensor:
         """Inner products per block.
