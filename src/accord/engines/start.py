@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ class Starter:
             sharing = discover(self.model, losses, self.shared)
             return Features(self.model, sharing, scalars, blocks, reduce=self.reduce, features=features)
         sharing = discover(self.model, losses, self.shared)
-        name = "stacked" if rows else self.name
+        name = self.name
         if name == "features" and retain_graph:
             name = "auto"  # a look beside the step is at the parameters
         if name == "auto":
@@ -82,9 +83,10 @@ class Starter:
                 keep = sharing.graph.reentrant or memory.fits(sharing, len(losses))
                 self._automatic[key] = "stacked" if keep else "segmented"
             name = self._automatic[key]
-        return ENGINES[name](
-            self.model, sharing, scalars, blocks, retain_graph=retain_graph, reduce=self.reduce, probe=probe
-        )
+        options: dict[str, Any] = {"retain_graph": retain_graph, "reduce": self.reduce, "probe": probe}
+        if rows:
+            return Stacked(self.model, sharing, scalars, blocks, whole=True, **options)
+        return ENGINES[name](self.model, sharing, scalars, blocks, **options)
 
     def values(self, losses: Mapping[str, Tensor]) -> Tensor:
         """(K,) float64 values of the losses on their device, averaged over ranks."""
