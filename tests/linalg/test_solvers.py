@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from accord.linalg.cone import onto_dual_cone
+from accord.linalg.lawson_hanson import lawson_hanson
 from accord.linalg.min_norm import min_norm
 from accord.linalg.newton import bargain
-from accord.linalg.nnls import lawson_hanson, nnls
+from accord.linalg.nnls import nnls
 from accord.linalg.norm_penalty import linear_plus_norm
 from accord.linalg.pinv import eigen, pinv_solve
 from accord.linalg.scaling import is_stationary, regularised, scaled
@@ -55,7 +56,8 @@ def test_nnls_by_enumeration(k):
         matrix, targets = regularised(cosines("conflicting", k, seed), 1e-10), random((4, k), seed)
         expected = [slow.nnls(matrix, target) for target in targets]
         assert np.allclose(nnls(matrix, targets).value, expected, atol=1e-9)
-        assert np.allclose([lawson_hanson(matrix, target).value for target in targets], expected, atol=1e-9)
+        for start in (np.zeros_like(targets), np.abs(random((4, k), seed + 1)), np.ones_like(targets)):
+            assert np.allclose(lawson_hanson(matrix, targets, start).value, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("label", list(ALL))
@@ -63,15 +65,17 @@ def test_nnls_by_enumeration(k):
 def test_nnls_falls_back(label, k):
     """Without any block pivoting, Lawson and Hanson's method does all the work: the same objective."""
     matrix = regularised(cosines(label, k, 0), 1e-10)
-    fast, safe = nnls(matrix, -matrix), nnls(matrix, -matrix, cap=0)
+    fast, safe = nnls(matrix, -matrix), lawson_hanson(matrix, -matrix, np.zeros_like(matrix))
     assert safe.converged
+    assert nnls(matrix, -matrix, cap=0).converged
     objective = [0.5 * np.einsum("ri,ij,rj->r", s, matrix, s) + (s * matrix).sum(1) for s in (fast.value, safe.value)]
     assert np.allclose(*objective, atol=1e-9)
 
 
 def test_lawson_hanson_says_when_it_gives_up():
     """An indefinite matrix has no minimum: the answer is marked, feasible and finite."""
-    found = lawson_hanson(np.array([[1.0, 3.0, 0.0], [3.0, 1.0, 3.0], [0.0, 3.0, -1.0]]), np.array([1.0, -2.0, 1.0]))
+    matrix, targets = np.array([[1.0, 3.0, 0.0], [3.0, 1.0, 3.0], [0.0, 3.0, -1.0]]), np.array([[1.0, -2.0, 1.0]])
+    found = lawson_hanson(matrix, targets, np.zeros((1, 3)))
     assert not found.converged
     assert found.residual > 0
     assert (found.value >= 0).all()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from accord.linalg.nnls import Solution, nnls
+from accord.linalg.nnls import nnls
 from accord.linalg.scaling import EPSILON, regularised
+from accord.linalg.solution import Solution
 
 Array = NDArray[np.float64]
 
@@ -31,7 +32,8 @@ def min_norm(norms: Array, cosines: Array, epsilon: float = EPSILON) -> Solution
         [0.8, 0.2]
     """
     ratio = norms.min() / norms  # (K,)
-    matrix = regularised(cosines + np.outer(ratio, ratio), epsilon, share=0.01)
+    matrix = regularised(cosines, epsilon, share=0.01)
+    matrix += ratio[:, None] * ratio
     found = nnls(matrix, ratio[None])
     weights = ratio * found.value[0]  # (K,), s/n up to a factor
     return found._replace(value=weights / weights.sum())

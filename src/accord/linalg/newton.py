@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from accord.linalg.nnls import Solution
+from accord.linalg.solution import Solution
 
 Array = NDArray[np.float64]
 CANCELLED = 1e-9
@@ -29,7 +29,7 @@ def bargain(matrix: Array, right: Array | None = None, power: float = 1.0, *, ca
     Returns:
         A Solution whose value is y (K,) and whose residual is ``max|y^p (Cy)/q − 1|``; it aims at 1e-9, and counts as
         converged up to 1e-6, or as soon as ``yᵀCy < 1e-9 (Σy)²``: with C the cosines, y then proves that the rows
-        cancel, whatever the solution is.
+        cancel, whatever the solution is. For p ≠ 1 an entry of Cy that is below 1e-4 Σy is measured against that.
 
     Example:
         >>> C = np.array([[1.0, -0.5], [-0.5, 1.0]])
@@ -46,7 +46,9 @@ def bargain(matrix: Array, right: Array | None = None, power: float = 1.0, *, ca
     for iteration in range(cap + 1):
         product = matrix @ value  # (K,)
         pull = right * value**-power  # (K,)
-        residual = float(np.abs(product / pull - 1).max())
+        # For large p, entries of Cy shrink like y^(−p), far below the rounding of the terms that cancel to them.
+        floor = 0.0 if power == 1 else 1e-4 * float(value.sum())
+        residual = float((np.abs(product - pull) / np.maximum(pull, floor)).max())
         if residual < lowest:
             best, lowest = value, residual
         if residual <= 1e-9 or iteration == cap:
@@ -76,8 +78,9 @@ def _armijo(
         return float(0.5 * point @ matrix @ point - right @ potential)
 
     start = objective(value)
+    noise = 1e-14 * (abs(start) + float(value.sum()) ** 2)  # rounding of the terms, which may cancel in yᵀCy
     for _ in range(40):
-        if objective(value + length * step) <= start - 1e-4 * length * decrement + 1e-14 * abs(start):
+        if objective(value + length * step) <= start - 1e-4 * length * decrement + noise:
             break
         length /= 2
     return length

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
+from accord.linalg.faces import on_faces
+from accord.linalg.lawson_hanson import lawson_hanson
+from accord.linalg.solution import Solution
+from accord.linalg.splitting import douglas_rachford
+
 Array = NDArray[np.float64]
 TOLERANCE = 1e-12  # a violation of s >= 0 or y >= 0 smaller than this, relative to max|b|, is rounding
+LARGE = 12  # from this many unknowns on, a first guess by splitting is cheaper than the rounds it saves
+REGULAR = 1e5  # a matrix whose inverse is larger than this is not to be inverted
 
 
-class Solution(NamedTuple):
-    """What an iterative solver found.
-
-    Args:
-        value: the solution, the best feasible iterate if it did not converge.
-        converged: whether the optimality conditions hold.
-        iterations: how many rounds it took.
-        residual: the largest violation of the optimality conditions, in the solver's own units.
-    """
-
-    value: Array
-    converged: bool
-    iterations: int
-    residual: float
-
-
-def nnls(matrix: Array, targets: Array, *, cap: int = 60) -> Solution:
+def nnls(matrix: Array, targets: Array, *, cap: int = 12) -> Solution:
     """``min ½ sᵀAs − bᵀs`` over ``s ≥ 0`` for every row ``b`` of the targets, by block principal pivoting.
 
     Júdice & Pires 1994 (Computers & Operations Research 21(5)), with its backup rule: all
     violators of ``s_F ≥ 0``, ``y = As − b ≥ 0`` change sides at once; if that did not reduce their number three times
-    running, only the last one does. On nearly singular matrices it can cycle for want of exact arithmetic; what is
-    unfinished after `cap` rounds goes to Lawson and Hanson's method, which cannot.
+    running, only the last one does. It takes at most about 7 rounds where A is well conditioned. On nearly singular
+    matrices it can cycle for want of exact arithmetic; what is unfinished after `cap` rounds goes to Lawson and
+    Hanson's method, which cannot. Many large problems begin where a few steps of Douglas and Rachford's splitting
+    end, and with a nearly singular matrix Lawson and Hanson's method goes on from there.
 
     Args:
         matrix: A (K, K), positive definite, with a diagonal of about one.
@@ -49,91 +40,78 @@ def nnls(matrix: Array, targets: Array, *, cap: int = 60) -> Solution:
         >>> (s + np.eye(2)).tolist()  # coefficients of the projection of each row on the dual cone
         [[1.0, 0.5], [0.5, 1.0]]
     """
+    if len(targets) == 1:
+        return _single(matrix, targets, cap)
+    inverse, start = None, np.zeros_like(targets)  # (R, K)
+    free = targets > TOLERANCE * float(np.abs(targets).max(initial=0.0))  # (R, K)
+    if not free.any():
+        return Solution(start, True, 0, 0.0)
+    if len(matrix) >= LARGE:
+        inverse = np.linalg.inv(matrix).astype(np.float64, copy=False)  # (K, K)
+        regular = float(np.abs(np.diagonal(inverse)).max()) <= REGULAR
+        point = douglas_rachford(matrix, targets, *((0.5, 12) if regular else (0.1, 40)))  # (R, K)
+        free, start = point > 0, np.maximum(point, 0.0)
+        if not regular:
+            inverse, cap = None, 0
+    result, todo, rounds = _pivot(matrix, inverse, targets, free, cap)
+    if not len(todo):
+        return Solution(np.maximum(result, 0.0), True, rounds, 0.0)
+    found = lawson_hanson(matrix, targets[todo], start[todo])
+    result[todo] = found.value
+    return Solution(np.maximum(result, 0.0), found.converged, rounds + found.iterations, found.residual)
+
+
+def _pivot(
+    matrix: Array, inverse: Array | None, targets: Array, free: NDArray[np.bool_], cap: int
+) -> tuple[Array, NDArray[np.intp], int]:
+    """Block pivoting from the free sets given: s (R, K), which rows are unfinished, and the rounds."""
     size = len(matrix)
     tolerance = -TOLERANCE * float(np.abs(targets).max(initial=0.0))
     result = np.zeros_like(targets)  # (R, K)
-    todo = np.arange(len(targets))  # (r,), the unfinished right-hand sides
-    target, free = targets, np.zeros(targets.shape, dtype=bool)
-    slack = -targets  # (r, K), s on the free set, y off it: each is zero where the other is not
+    todo, target = np.arange(len(targets)), targets  # (r,), (r, K): the unfinished right-hand sides
     best, patience = np.full(len(todo), size + 1), np.full(len(todo), 3)
-    identity, rounds = np.eye(size), 0
-    while True:
-        bad = slack < tolerance  # (r, K)
-        count = bad.sum(1)
-        done = count == 0
-        if done.any():
+    for rounds in range(cap):
+        slack = on_faces(matrix, inverse, target, free)  # (r, K)
+        bad = slack < tolerance
+        count = bad.sum(1)  # (r,)
+        left = count.nonzero()[0]
+        if len(left) < len(todo):
+            done = count == 0
             result[todo[done]] = np.where(free[done], slack[done], 0.0)
-            keep = ~done
-            todo, target, free, bad = todo[keep], target[keep], free[keep], bad[keep]
-            best, patience, count = best[keep], patience[keep], count[keep]
-        if not len(todo) or rounds == cap:
-            break
-        rounds += 1
-        better = count < best
-        patience = np.where(better, 3, patience - 1)
+            todo, target, free, bad = todo[left], target[left], free[left], bad[left]
+            best, patience, count = best[left], patience[left], count[left]
+            if not len(todo):
+                return result, todo, rounds + 1
+        patience = np.where(count < best, 3, patience - 1)
         best = np.minimum(best, count)
         single = patience < 0  # the backup rule: of the violators, flip only the one with the largest index
         if single.any():
             last = size - 1 - bad[single, ::-1].argmax(1)
             bad[single] = np.arange(size) == last[:, None]
         free = free ^ bad
-        system = np.where(free[:, :, None] & free[:, None, :], matrix, identity)  # (r, K, K)
-        inner = np.linalg.solve(system, np.where(free, target, 0.0)[:, :, None])[:, :, 0]  # (r, K)
-        slack = np.where(free, inner, inner @ matrix - target)
-    converged, residual = True, 0.0
-    for index in todo:
-        part = lawson_hanson(matrix, targets[index])
-        result[index] = part.value
-        converged, residual, rounds = (
-            converged and part.converged,
-            max(residual, part.residual),
-            rounds + part.iterations,
-        )
-    return Solution(np.maximum(result, 0.0), converged, rounds, residual)
+    return result, todo, cap
 
 
-def lawson_hanson(matrix: Array, target: Array) -> Solution:
-    """``min ½ sᵀAs − bᵀs`` over ``s ≥ 0``, one variable at a time: slow, but finite without exact arithmetic.
-
-    Lawson & Hanson 1974 (Solving Least Squares Problems, chapter 23), written for the normal equations.
-
-    Args:
-        matrix: A (K, K), positive definite.
-        target: b (K,).
-
-    Returns:
-        A Solution whose value is s (K,) and whose residual is the largest remaining positive gradient.
-
-    Example:
-        >>> lawson_hanson(np.eye(2), np.array([2.0, -1.0])).value.tolist()
-        [2.0, 0.0]
-    """
-    size, cap = len(matrix), 30 * len(matrix) + 100
-    tolerance = 10 * TOLERANCE * max(float(np.abs(target).max()), 1e-300)
-    value, free, blocked = np.zeros(size), np.zeros(size, dtype=bool), np.zeros(size, dtype=bool)
-    gradient = target.copy()  # b − As, (K,)
-    for iteration in range(cap):
-        candidates = np.where(free | blocked, -np.inf, gradient)
-        entering = int(candidates.argmax())
-        if candidates[entering] <= tolerance:
-            left = float(np.where(free, 0.0, gradient).max(initial=0.0))
-            return Solution(value, left <= 1e3 * tolerance, iteration, left)
-        free[entering] = True
-        for _ in range(size + 1):  # every round but the last removes a variable
-            trial = np.zeros(size)
-            index = np.flatnonzero(free)
-            trial[index] = np.linalg.solve(matrix[np.ix_(index, index)], target[index])
-            negative = free & (trial <= 0)
-            if not negative.any():
-                break
-            step = float((value[negative] / (value[negative] - trial[negative]).clip(1e-300)).min())
-            value = np.maximum(value + min(step, 1.0) * (trial - value), 0.0)
-            free &= value > 0
+def _single(matrix: Array, targets: Array, cap: int) -> Solution:
+    """The same for one right-hand side, without what only many need."""
+    size, (target,) = len(matrix), targets
+    tolerance = TOLERANCE * float(np.abs(target).max(initial=0.0))
+    free, best, patience = target > tolerance, size + 1, 3
+    for rounds in range(cap):
+        if free.all():
+            value = np.linalg.solve(matrix, target)  # (K,)
+            bad = value < -tolerance
         else:
-            raise AssertionError("the free set shrinks in every round, so it is empty after K + 1")
-        # A variable that enters and leaves at once has a gradient that is only rounding: it waits for the next change.
-        blocked = blocked | (np.arange(size) == entering) if not free[entering] else np.zeros(size, dtype=bool)
-        value = np.where(free, trial, 0.0)
-        gradient = target - matrix @ value
-    left = float(np.where(free, 0.0, gradient).max(initial=0.0))
-    return Solution(value, False, cap, left)
+            index, value = free.nonzero()[0], np.zeros(size)
+            value[index] = np.linalg.solve(matrix[index[:, None], index], target[index])
+            bad = np.where(free, value, matrix @ value - target) < -tolerance
+        count = int(np.count_nonzero(bad))
+        if not count:
+            return Solution(np.maximum(value, 0.0)[None], True, rounds + 1, 0.0)
+        patience = 3 if count < best else patience - 1
+        best = min(best, count)
+        if patience < 0:
+            bad = np.arange(size) == bad.nonzero()[0][-1]
+        free = free ^ bad
+    found = lawson_hanson(matrix, targets, np.zeros_like(targets))
+    return found._replace(iterations=found.iterations + cap)

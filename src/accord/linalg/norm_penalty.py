@@ -7,20 +7,22 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from accord.linalg.nnls import Solution
+from accord.linalg.nnls import nnls
 from accord.linalg.scaling import regularised
-from accord.linalg.simplex_qp import simplex_qp
+from accord.linalg.solution import Solution
 
 Array = NDArray[np.float64]
+CANCELLED = 1e-5  # ``√(xᵀCx)/Σx`` below which x proves that rows cancel
 
 
 def linear_plus_norm(cosines: Array, linear: Array, radius: float, price: Array, epsilon: float) -> Solution:
     """``min βᵀx + c√(xᵀCx)`` over ``x ≥ 0``, ``qᵀx = 1``.
 
-    ``√(xᵀCx) = min_t (xᵀCx/t + t)/2``, so for fixed t this is a quadratic program ``½xᵀCx + (t/c)βᵀx``, and the outer
-    function of t is convex with slope ``c(1 − xᵀCx/t²)/2``. On a fixed support the solution is affine in t,
-    ``x = x_0 + (t/c)v`` with ``x_0ᵀCv = 0``, which gives the exact t: ``t² = x_0ᵀCx_0/(1 − vᵀCv/c²)``. So the rounds
-    end as soon as the support repeats; bisection on the sign of the slope takes over where a step leaves the bracket.
+    The objective is homogeneous, so with F its minimum and ``z = cx/√(xᵀCx)`` the optimality conditions are those of
+    ``min_{z≥0} ½zᵀCz − (Fq − β)ᵀz``, and F is the level at which that program's solution has ``zᵀCz = c²``. On a fixed
+    support z is affine in F, ``z = Fa − b``, which gives F from a quadratic equation. Block pivoting on z and F settles
+    most problems (Júdice & Pires 1994, with F as one more unknown). Else ``zᵀCz``, which is convex and increasing in F,
+    is followed to c² within a bracket, with one quadratic program a step.
 
     Args:
         cosines: C (K, K).
@@ -30,7 +32,8 @@ def linear_plus_norm(cosines: Array, linear: Array, radius: float, price: Array,
         epsilon: relative accuracy of C.
 
     Returns:
-        A Solution whose value is x (K,) and whose residual is ``|√(xᵀCx)/t − 1|``.
+        A Solution whose value is x (K,) and whose residual is ``|√(zᵀCz)/c − 1|``, or the relative gap to the minimum
+        where rows cancel.
 
     Example:
         >>> x = linear_plus_norm(np.eye(2), np.array([0.5, 0.5]), 1.0, np.ones(2), 1e-10).value
@@ -38,39 +41,62 @@ def linear_plus_norm(cosines: Array, linear: Array, radius: float, price: Array,
         [0.5, 0.5]
     """
     matrix = regularised(cosines, epsilon, share=0.01)
-    value = 1 / price / len(price)  # the mean
     if len(price) == 2:
         return Solution(_pair(matrix, linear, radius, price), True, 1, 0.0)
-    size = math.sqrt(float(value @ matrix @ value))
-    low, high = 0.0, float((1 / price).max()) * (1 + epsilon)  # ‖x‖_C is at most that of a vertex
-    free: NDArray[np.bool_] | None = None
-    residual, rounds = math.inf, 0
+    free, best, patience = np.ones(len(price), dtype=bool), len(price) + 1, 3
+    for rounds in range(20):
+        value, level, exact = _on_face(matrix, linear, radius, price, free)  # (K,), z and F
+        slack = np.where(free, value, matrix @ value + linear - level * price)
+        bad = slack < -1e-12 * (np.abs(value).max() + np.abs(linear).max())
+        count = int(np.count_nonzero(bad))
+        if not count and exact:
+            value = np.maximum(value, 0.0)
+            return Solution(value / (price @ value), True, rounds + 1, 0.0)
+        free, best, patience = free ^ bad, min(best, count), 3 if count < best else patience - 1
+        if patience < 0 or not free.any():
+            break
+    return _bracketed(matrix, linear, radius, price)
+
+
+def _bracketed(matrix: Array, linear: Array, radius: float, price: Array) -> Solution:
+    """The level F from a bracket: z = 0 at the lower end, and no x lies below the minimum at the upper end."""
+    mean = 1 / price / len(price)
+    low, high = float((linear / price).min()), float(linear @ mean) + radius * math.sqrt(float(mean @ matrix @ mean))
+    level, value, residual, rounds, converged = high, mean, math.inf, 0, False
     for _ in range(60):
-        found = simplex_qp(matrix, size / radius * linear, price, free)
-        value, rounds = found.value, rounds + found.iterations
-        norm = math.sqrt(float(value @ matrix @ value))
-        residual = abs(norm / size - 1)
-        if residual <= 1e-9 or high - low <= 1e-12 * high:
-            return Solution(value, found.converged, rounds, residual)
-        low, high = (size, high) if norm > size else (low, size)
-        free = value > 0
-        size = _exact(matrix, linear, radius, price, free)
-        if not low < size < high:
-            size = (low + high) / 2 if low > 0.1 * high else math.sqrt(max(low, 1e-16 * high) * high)
-    return Solution(value, residual <= 1e-6, rounds, residual)
+        found = nnls(matrix, (level * price - linear)[None])
+        (point,), rounds = found.value, rounds + found.iterations
+        length = math.sqrt(float(point @ matrix @ point))
+        low, high = (level, high) if length < radius else (low, level)
+        level = (low + high) / 2
+        if length:
+            value, converged = point / (price @ point), found.converged
+            norm, residual = length / float(price @ point), abs(length / radius - 1)
+            if norm <= CANCELLED * value.sum():  # z is so large that its length is rounding; the gap to the bound tells
+                gap = float(linear @ value) + radius * norm - low
+                residual = gap / float(np.abs(linear) @ value + radius * value.sum())
+            _, guess, exact = _on_face(matrix, linear, radius, price, point > 0)
+            level = guess if exact and low < guess < high else level
+        if residual <= 1e-9 or high - low <= 1e-15 * max(abs(low), abs(high)):
+            break
+    return Solution(value, converged and residual <= 1e-6, rounds, residual)
 
 
-def _exact(matrix: Array, linear: Array, radius: float, price: Array, free: NDArray[np.bool_]) -> float:
-    """The t that solves the problem on this support; infinite if there is none."""
-    index = np.flatnonzero(free)
-    costs = price[index]
-    bordered = matrix[np.ix_(index, index)] + np.outer(costs, costs)  # the added term is constant on the face
-    inner = np.linalg.solve(bordered, np.stack([costs, -linear[index]], axis=1))  # (f, 2)
-    start = inner[:, 0] / (costs @ inner[:, 0])  # x_0, the shortest point
-    drift = inner[:, 1] - (costs @ inner[:, 1]) * start  # v
-    inside = matrix[np.ix_(index, index)]
-    share = float(drift @ inside @ drift) / radius**2
-    return math.sqrt(float(start @ inside @ start) / (1 - share)) if share < 1 else math.inf
+def _on_face(
+    matrix: Array, linear: Array, radius: float, price: Array, free: NDArray[np.bool_]
+) -> tuple[Array, float, bool]:
+    """The z (K,) and F that solve the problem on this support; False with those of the shortest z if it is too long.
+
+    With ``a = C⁻¹q`` and ``b = C⁻¹β`` there, ``zᵀCz = αF² − 2γF + δ``, ``α = qᵀa``, ``γ = qᵀb``, ``δ = βᵀb``.
+    """
+    index, value = free.nonzero()[0], np.zeros(len(price))
+    right = np.array([price[index], linear[index]])  # (2, f)
+    inner = np.linalg.solve(matrix[index[:, None], index], right.T)  # (f, 2)
+    (alpha, gamma), (_, delta) = (right @ inner).tolist()
+    room = gamma**2 - alpha * (delta - radius**2)
+    level = (gamma + math.sqrt(max(room, 0.0))) / alpha
+    value[index] = level * inner[:, 0] - inner[:, 1]
+    return value, level, room >= 0
 
 
 def _pair(matrix: Array, linear: Array, radius: float, price: Array) -> Array:

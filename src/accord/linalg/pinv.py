@@ -31,6 +31,8 @@ def eigen(matrix: Array, tolerance: float) -> tuple[Array, Array]:
 def pinv_solve(matrix: Array, right: Array, tolerance: float) -> Array:
     """``A⁺b``, the shortest least-squares solution.
 
+    If no eigenvalue is that small, which Cholesky's factorisation of the shifted matrix tells, this is ``A⁻¹b``.
+
     Args:
         matrix: A (K, K), symmetric and positive semidefinite up to rounding.
         right: b (K,).
@@ -40,5 +42,11 @@ def pinv_solve(matrix: Array, right: Array, tolerance: float) -> Array:
         >>> pinv_solve(np.ones((2, 2)), np.array([1.0, 1.0]), 1e-10).round(9).tolist()
         [0.5, 0.5]
     """
-    values, vectors = eigen(matrix, tolerance)
-    return vectors @ ((vectors.T @ right) / values)
+    shifted = matrix.copy()
+    shifted.flat[:: len(matrix) + 1] -= tolerance * float(np.trace(matrix))  # λmax is at most the trace
+    try:
+        np.linalg.cholesky(shifted)
+    except np.linalg.LinAlgError:
+        values, vectors = eigen(matrix, tolerance)
+        return vectors @ ((vectors.T @ right) / values)  # (K,)
+    return np.linalg.solve(matrix, right).astype(np.float64, copy=False)  # (K,)

@@ -30,9 +30,11 @@ def scaled(gramian: Array) -> tuple[Array, Array]:
         ([2.0, 3.0], [[1.0, -0.5], [-0.5, 1.0]])
     """
     norms = np.sqrt(np.diagonal(gramian))  # (K,)
-    cosines = gramian / norms[:, None] / norms  # (K, K), two divisions: the product of two norms could overflow
-    cosines = np.minimum(np.maximum(cosines, -1.0), 1.0)  # cheaper than np.clip for small arrays
-    np.fill_diagonal(cosines, 1.0)
+    cosines = gramian / norms[:, None]  # (K, K), two divisions: the product of two norms could overflow
+    cosines /= norms
+    np.maximum(cosines, -1.0, out=cosines)  # with the next line cheaper than np.clip for small arrays
+    np.minimum(cosines, 1.0, out=cosines)
+    cosines.flat[:: len(norms) + 1] = 1.0
     return norms, cosines
 
 

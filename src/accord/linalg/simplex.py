@@ -1,4 +1,4 @@
-"""Euclidean projection on the probability simplex."""
+"""Maps to the probability simplex: Euclidean projection and softmax."""
 
 from __future__ import annotations
 
@@ -24,7 +24,25 @@ def onto_simplex(point: Array) -> Array:
         >>> onto_simplex(np.array([0.5, 0.5, 3.0])).tolist(), onto_simplex(np.array([0.25, 0.75])).tolist()
         ([0.0, 0.0, 1.0], [0.25, 0.75])
     """
+    point = point - point.max()  # a common shift changes nothing, and beside 1e17 the 1 of Σw = 1 would be lost
     downwards = np.sort(point)[::-1]  # (K,)
     excess = np.cumsum(downwards) - 1  # (K,)
     last = int(np.flatnonzero(downwards * np.arange(1, len(point) + 1) > excess)[-1])
     return np.maximum(point - excess[last] / (last + 1), 0.0)
+
+
+def softmax(logits: Array) -> Array:
+    """``w_i = e^{x_i}/Σ e^{x_j}``, without overflow.
+
+    Args:
+        logits: x (K,).
+
+    Returns:
+        (K,)
+
+    Example:
+        >>> softmax(np.array([1000.0, 1000.0])).tolist()
+        [0.5, 0.5]
+    """
+    powers = np.exp(logits - logits.max())  # (K,)
+    return powers / powers.sum()

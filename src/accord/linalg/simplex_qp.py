@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from accord.linalg.nnls import Solution
+from accord.linalg.solution import Solution
 
 Array = NDArray[np.float64]
 
