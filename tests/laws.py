@@ -128,6 +128,23 @@ def keeps_agreed_signs(method: Method, rows: Tensor) -> None:
     assert close(d[agreed], rows[:, agreed].sum(0), size, 1e-12)
 
 
+def protects_first(method: Method, rows: Tensor) -> None:
+    """PR: ``g_1·d ≥ n_1² − 1e-9 n_1 Σ|w_j|n_j``: the first task gains what its own gradient alone gives it."""
+    d, size = direction(method, rows, losses_of(len(rows)))
+    norm = float(rows[0].norm())
+    assert float(rows[0] @ d) / norm >= norm - 1e-9 * size
+
+
+def protects_in_order(method: Method, rows: Tensor) -> None:
+    """LX: adding a task at the end reduces ``g_h·d`` for no earlier h (up to ``1e-9 n_h Σ|w_j|n_j``)."""
+    losses, norms = losses_of(len(rows)), rows.norm(dim=1).clamp(min=1e-300)
+    before = direction(method, rows[:1], losses[:1])[0]
+    for i in range(1, len(rows)):
+        d, size = direction(method, rows[: i + 1], losses[: i + 1])
+        assert float((rows[:i] @ (d - before) / norms[:i]).min()) >= -1e-9 * size
+        before = d
+
+
 @dataclass(frozen=True)
 class Law:
     """A function and the inputs on which it says something."""
@@ -143,6 +160,7 @@ LAWS: dict[str, tuple[Law, ...]] = {
     "PE-mild": (Law(permutation, {name: f for name, f in inputs.INPUTS.items() if name != "ratio 1e6"}),),
     "LS": (Law(linear_under_scaling, inputs.INPUTS),),
     "SI": (Law(scale_invariant, inputs.INPUTS),),
+    "SI-full-rank": (Law(scale_invariant, inputs.FULL_RANK),),
     "H0": (Law(homogeneous(0), inputs.INPUTS),),
     "H1": (Law(homogeneous(1), inputs.INPUTS),),
     "PS": (
@@ -154,5 +172,7 @@ LAWS: dict[str, tuple[Law, ...]] = {
         Law(moves_elsewhere, {**inputs.FULL_RANK, "weakly stationary": inputs.weakly_stationary}),
     ),
     "RS": (Law(reduces_to_sum, {"agreeing": inputs.agreeing, "parallel": inputs.parallel}),),
+    "PR": (Law(protects_first, {**inputs.INPUTS, "weakly stationary": inputs.weakly_stationary}),),
+    "LX": (Law(protects_in_order, {**inputs.INPUTS, "weakly stationary": inputs.weakly_stationary}),),
     "RS-sign": (Law(keeps_agreed_signs, {"agreeing": inputs.agreeing, "partly agreeing": inputs.partly_agreeing}),),
 }

@@ -10,8 +10,8 @@ import torch
 
 import accord.methods.upgrad as upgrad_module
 from accord.errors import AccordError
-from accord.linalg.nnls import Solution
-from accord.methods import MGDA, Context, NashMTL, Sum, UncertaintyWeighting, UPGrad, parse
+from accord.linalg.solution import Solution
+from accord.methods import MGDA, Context, Sum, UncertaintyWeighting, UPGrad, parse
 
 import inputs
 
@@ -44,7 +44,6 @@ PARSE = [
     ("AlignedMTL(scale_mode='mean')", "expected one of 'min', 'median', 'rmse'."),
     ("UncertaintyWeighting(init='zero')", "init='zero', expected 'log' or a number."),
     ("UPGrad(pref=(1, 0))", "expected positive preferences"),
-    ("NashMTL(update_weights_every=0)", "expected an integer >= 1"),
 ]
 
 
@@ -94,10 +93,10 @@ def test_losses_after_no_step():
 def test_solver_failure_is_reported_once_and_in_the_log(monkeypatch, caplog):
     """A solver that gives up: its feasible iterate is used, and the event says so."""
 
-    def gives_up(matrix, targets):
-        return Solution(np.zeros_like(targets), False, 7, 0.5)
+    def gives_up(cosines, epsilon):
+        return Solution(np.eye(len(cosines)), False, 7, 0.5)
 
-    monkeypatch.setattr(upgrad_module, "nnls", gives_up)
+    monkeypatch.setattr(upgrad_module, "rows_onto_dual_cone", gives_up)
     rows, method = inputs.conflicting(3, 0), UPGrad()
     with caplog.at_level(logging.WARNING, "accord"):
         weights = method(rows @ rows.T)
@@ -119,14 +118,6 @@ def test_stationary_is_zero_and_said(spelling, dtype):
             continue  # equal projections need not vanish where some positive combination does
         assert weights.tolist() == [0.0] * k
         assert [event.kind for event in method.take_events()] == ["stationary"]
-
-
-def test_nash_forgets_nothing_at_a_stationary_point():
-    """After a stationary step, the next one is solved anew."""
-    method = NashMTL(update_weights_every=3)
-    flat, rows = inputs.strongly_stationary(2, 0), inputs.gaussian(2, 0)
-    assert method(flat @ flat.T).tolist() == [0.0, 0.0]
-    assert float(method(rows @ rows.T).sum()) > 0
 
 
 def test_first_loss_without_logarithm():

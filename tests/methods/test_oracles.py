@@ -201,14 +201,3 @@ def test_inverse_norm_smooths():
     assert method(torch.diag(torch.tensor([1.0, 9.0], dtype=torch.float64))).tolist() == pytest.approx([1.5, 0.5])
     second = method(torch.diag(torch.tensor([1.0, 1.0], dtype=torch.float64)))
     assert second.tolist() == pytest.approx([0.9 * 1.5 + 0.1, 0.9 * 0.5 + 0.1])
-
-
-def test_nash_keeps_weights_between_updates():
-    """Solved in steps 0 and 2; in step 1 the weights of step 0 are only clipped."""
-    method, every = parse("NashMTL(max_norm=0.0, update_weights_every=2)"), parse("NashMTL(max_norm=0.0)")
-    rows = [inputs.conflicting(3, seed) for seed in range(3)]
-    found = [method(r @ r.T) for r in rows]
-    fresh = [every(r @ r.T) for r in rows]
-    assert torch.equal(found[0], fresh[0])
-    assert torch.equal(found[1], fresh[0])
-    assert torch.equal(found[2], fresh[2])

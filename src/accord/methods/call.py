@@ -53,7 +53,11 @@ def call(
     total = len(like)
     products = None if gramian is None else _products(gramian)
     values = None if losses is None else _numpy(losses)
-    active = active_tasks(products, values)
+    pairs = None if cross is None else _numpy(cross)
+    seen = products
+    if pairs is not None:  # a gradient of the second batch may be broken alone
+        seen = np.where(np.isfinite(pairs), 1.0 if products is None else products, np.nan)
+    active = active_tasks(seen, values)
     weights = np.zeros(total)
     if not len(active):
         method.report("stationary", "no task has a finite, non-zero gradient; the direction is zero")
@@ -68,7 +72,7 @@ def call(
             generator or torch.default_generator,
             accuracy(like.dtype, total),
             rows=None if rows is None else rows.pick(active.tolist()),
-            cross=None if cross is None else _numpy(cross)[np.ix_(active, active)],
+            cross=None if pairs is None else pairs[np.ix_(active, active)],
         )
         own = values if values is None or whole else values[active]
         weights[active] = method.finish(method.solve(inner, own, context), context)
@@ -107,9 +111,8 @@ def aggregate(
     if not len(active):
         method.report("stationary", "no task has a finite, non-zero gradient; the direction is zero")
         return torch.zeros_like(gradients[0])
-    context = Context(
-        active, len(gradients), generator or torch.default_generator, accuracy(gradients.dtype, len(gradients))
-    )
+    epsilon = EPSILON if gradients.dtype == torch.float64 else 1.2e-7  # the Gramian itself was not rounded
+    context = Context(active, len(gradients), generator or torch.default_generator, epsilon)
     own = None if values is None else values[active]
     (combined,) = method.combine(rows.pick(active.tolist()), products[np.ix_(active, active)], own, context)
     assert combined is not None
@@ -133,6 +136,10 @@ def active_tasks(gramian: Array | None, losses: Array | None = None) -> NDArray[
         >>> active_tasks(np.array([[1.0, np.nan, 0.0], [np.nan, np.nan, np.nan], [0.0, np.nan, 0.0]])).tolist()
         [0]
     """
+    if gramian is not None and losses is None and np.isfinite(gramian).all():  # the usual case, in fewer calls
+        squares = np.diagonal(gramian)
+        if squares.min() > 1e-24 * squares.max():
+            return np.arange(len(gramian))
     count = len(gramian) if gramian is not None else 0 if losses is None else len(losses)
     good = np.ones(count, dtype=bool) if losses is None else np.isfinite(losses)
     if gramian is not None:
@@ -166,6 +173,8 @@ def _products(gramian: Tensor) -> Array:
     """The Gramian, made exactly symmetric; a negative square or two products for one pair is refused."""
     array = _numpy(gramian)  # (K, K)
     squares = np.diagonal(array)
+    if (array == array.T).all() and squares.min() >= 0:  # nothing to mend
+        return array.copy()  # the tensor is the caller's
     if (squares < 0).any():
         raise AccordError(f"the Gramian has {squares.min():g} on its diagonal, expected squared norms.")
     finite = np.flatnonzero(np.isfinite(squares))
@@ -219,8 +228,8 @@ def _check(
     like = losses if gramian is None else gramian
     if like is None:
         raise AccordError(f"{method!r} was called without Gramian and losses; give one, so that the tasks are known.")
-    if cross is not None and (len(cross) != len(like) or not bool(cross.isfinite().all())):
-        raise AccordError(f"cross must be finite and of shape {(len(like),) * 2}, as the tasks are.")
+    if cross is not None and len(cross) != len(like):
+        raise AccordError(f"cross is of {len(cross)} tasks, but there are {len(like)}.")
     if generator is not None and generator.device.type != "cpu":
         raise AccordError(f"the generator is on {generator.device}, expected a CPU generator.")
     return like

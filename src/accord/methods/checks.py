@@ -98,6 +98,19 @@ def vector(method: Method, name: str) -> None:
     setattr(method, name, numbers)
 
 
+def preferences(method: Method) -> None:
+    """Refuse a field ``pref`` that is neither None nor positive numbers, one per task.
+
+    Args:
+        method: whose field it is.
+    """
+    if getattr(method, "pref", None) is not None:
+        vector(method, "pref")
+        pref = getattr(method, "pref", ())
+        if min(pref) <= 0:
+            raise AccordError(f"{type(method).__name__}: pref={pref!r}, expected positive preferences.")
+
+
 def pick(method: Method, name: str, active: NDArray[np.intp], total: int) -> Array:
     """The entries of a per-task argument that belong to the active tasks.
 
@@ -127,4 +140,17 @@ def present(method: Method, losses: Array | None) -> Array:
     """
     if losses is None:
         raise AccordError(f"{method!r} reads the losses, but none were given; call it as method(gramian, losses).")
+    return losses
+
+
+def positive(method: Method, losses: Array | None) -> Array:
+    """The losses, or an error if one of them has no logarithm.
+
+    Args:
+        method: who needs them.
+        losses: (k,) or None.
+    """
+    losses = present(method, losses)
+    if losses.min() <= 0:
+        raise AccordError(f"{method!r} takes logarithms, but a loss is {losses.min():g}; expected losses > 0.")
     return losses

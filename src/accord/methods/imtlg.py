@@ -9,7 +9,7 @@ import numpy as np
 
 from accord.linalg.pinv import pinv_solve
 from accord.linalg.scaling import is_stationary, scaled
-from accord.methods.method import Array, Context, Scale, Weighting
+from accord.methods.method import Array, Context, Method, Scale, Weighting
 from accord.methods.outcomes import zeros
 
 RESOLUTION = 1e-6  # a sum that cancels to less than this share of its terms has no sign
@@ -41,20 +41,34 @@ class IMTLG(Weighting):
     def solve(self, gramian: Array | None, losses: Array | None, context: Context) -> Array:
         """Equal-projection weights. See the class."""
         assert gramian is not None
-        norms, cosines = scaled(gramian)
-        ones = np.ones(len(norms))
-        if len(norms) == 2:
-            inner = ones  # C⁺1 = 1/(1 + cos) for both, up to a factor
-        else:
-            inner = pinv_solve(cosines, ones, context.epsilon)  # (k,)
-            # Where 1 lies (nearly) across the range of C, C⁺1 is rounding: its image must be a part of 1.
-            if np.abs(cosines @ inner).max() <= RESOLUTION:
-                return zeros(self, len(norms))
-        if is_stationary(cosines, inner, context.epsilon):
-            return zeros(self, len(norms))
-        weights = inner * (norms.min() / norms)  # (k,), v up to a factor
-        total = abs(float(weights.sum()))
-        if total >= RESOLUTION * float(np.abs(weights).sum()):
-            return weights / total
-        length = abs(float(norms @ cosines @ inner)) / float(inner @ cosines @ inner)
-        return length * inner / norms
+        return equal_projections(self, gramian, context.epsilon)
+
+
+def equal_projections(method: Method, gramian: Array, epsilon: float) -> Array:
+    """The weights of IMTL-G, for IMTLG and IMTL.
+
+    Args:
+        method: who asks; it reports a stationary point.
+        gramian: (k, k) with a positive diagonal.
+        epsilon: relative accuracy of its entries.
+
+    Returns:
+        (k,)
+    """
+    norms, cosines = scaled(gramian)
+    ones = np.ones(len(norms))
+    if len(norms) == 2:
+        inner = ones  # C⁺1 = 1/(1 + cos) for both, up to a factor
+    else:
+        inner = pinv_solve(cosines, ones, epsilon)  # (k,)
+        # Where 1 lies (nearly) across the range of C, C⁺1 is rounding: its image must be a part of 1.
+        if np.abs(cosines @ inner).max() <= RESOLUTION:
+            return zeros(method, len(norms))
+    if is_stationary(cosines, inner, epsilon):
+        return zeros(method, len(norms))
+    weights = inner * (norms.min() / norms)  # (k,), v up to a factor
+    total = abs(float(weights.sum()))
+    if total >= RESOLUTION * float(np.abs(weights).sum()):
+        return weights / total
+    length = abs(float(norms @ cosines @ inner)) / float(inner @ cosines @ inner)
+    return length * inner / norms

@@ -49,6 +49,44 @@ class Memory:
             )
         return Rows(found, like.names)
 
+    def over(self, slots: Sequence[int | str], rows: Rows) -> Rows:
+        """The kept tensors, as by ``rows``, in every parameter that one of the given rows reaches.
+
+        Args:
+            slots: one per row of the result.
+            rows: one row at least.
+
+        Example:
+            >>> some = Rows([[torch.ones(2), None, None], [None, torch.ones(3), None]], ["a", "b", "c"])
+            >>> [None if t is None else len(t) for t in Memory().over(["mean"], some).rows[0]]
+            [2, 3, None]
+        """
+        reached = [next((g for g in column if g is not None), None) for column in zip(*rows.rows, strict=True)]
+        return self.rows(slots, Rows([reached] * len(slots), rows.names))
+
+    def blend(self, slots: Sequence[int | str], rows: Rows, keep: Sequence[float], add: Sequence[float]) -> Rows:
+        """``m_i ← a_i m_i + b_i g_i``: the kept rows move towards the given ones.
+
+        Args:
+            slots: one per row.
+            rows: g.
+            keep: a, one number per row.
+            add: b, one number per row.
+
+        Returns:
+            The kept tensors themselves, where g reaches.
+
+        Example:
+            >>> Memory().blend([0], Rows([[torch.tensor([4.0])]], ["w"]), [0.9], [0.1]).rows[0][0].item()
+            0.4000000059604645
+        """
+        kept = self.rows(slots, rows)
+        for own, row, a, b in zip(kept.rows, rows.rows, keep, add, strict=True):
+            for tensor, gradient in zip(own, row, strict=True):
+                if tensor is not None and gradient is not None:
+                    tensor.mul_(a).add_(gradient, alpha=b)
+        return kept
+
     def _tensor(self, kept: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
         tensor = kept.get(name)
         if tensor is None:

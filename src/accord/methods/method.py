@@ -66,16 +66,21 @@ class Method(ABC):  # noqa: B024 - abstract by its two kinds below
       (``backward(compute, validation=...)``).
     - ``plain``: the weights are always 1, so the step is left to PyTorch, bit for bit.
     - ``native_scale``: ``sum`` (d is like Σ g_i), ``mean``, ``unit-free``, or ``objective`` (never rescaled).
+    - ``group``: ``total`` (one problem for all shared parameters), or the blocks that the authors solve for apart.
+    - ``default_heads``: whether a task's own parameters get their gradient ``plain`` or ``weighted``, as the authors do
+      it in methods that read gradients; loss weightings always weight them.
     - ``laws``: the names of the theorems (tests/laws.py) that hold for every input in the default configuration.
     """
 
     needs_gramian: ClassVar[bool] = False
     needs_gradients: ClassVar[bool] = False
-    needs_losses_after: ClassVar[bool] = False
+    needs_losses_after: bool = False  # may depend on the configuration
     needs_second_batch: ClassVar[bool] = False
     needs_validation: ClassVar[bool] = False
     plain: ClassVar[bool] = False
     native_scale: ClassVar[Scale] = "sum"
+    group: ClassVar[Literal["total", "module", "tensor"]] = "total"
+    default_heads: ClassVar[Literal["plain", "weighted"]] = "plain"
     laws: ClassVar[frozenset[str]] = frozenset()
 
     def __repr__(self) -> str:
@@ -88,16 +93,21 @@ class Method(ABC):  # noqa: B024 - abstract by its two kinds below
         """Events since the last ``take_events``; kept apart from the configuration and from the state."""
         return self.__dict__.setdefault("_events", [])
 
-    def report(self, kind: Literal["solver", "stationary", "scale"], message: str) -> None:
-        """Record an event for the Step and say it once in the log."""
-        self.events.append(Event(kind, f"{self!r}: {message}"))
-        log.warning("%r: %s", self, message)
+    def report(self, kind: Literal["solver", "stationary", "scale", "missing"], message: str) -> None:
+        """Record an event for the Step and say it in the log; what one step finds many times is said once."""
+        event = Event(kind, f"{self!r}: {message}")
+        if event not in self.events:
+            self.events.append(event)
+            log.warning("%r: %s", self, message)
 
     def take_events(self) -> tuple[Event, ...]:
         """The events since the last call, which forgets them."""
         events = tuple(self.events)
         self.events.clear()
         return events
+
+    def epoch(self) -> None:  # noqa: B027 - most methods count no epochs
+        """An epoch has ended: to be called by the user, for methods that were given ``window="epoch"``."""
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes from step to step: tensors, numbers, strings and lists and dicts of them."""

@@ -52,7 +52,7 @@ class MGDA(Weighting):
         """The weights of the shortest vector. See the class."""
         assert gramian is not None
         norms, cosines = scaled(gramian)
-        lengths = norms / self._divisors(norms, losses)  # (k,), of the rows whose hull is searched
+        lengths = norms if self.normalise is None else norms / self._divisors(norms, losses)  # (k,), of the hull's rows
         if len(lengths) == 2:
             weights = _pair(lengths, cosines[0, 1])
         else:
@@ -63,8 +63,6 @@ class MGDA(Weighting):
 
     def _divisors(self, norms: Array, losses: Array | None) -> Array:
         """(k,) what the rows are divided by."""
-        if self.normalise is None:
-            return np.ones(len(norms))
         if self.normalise == "l2":
             return norms
         losses = checks.present(self, losses)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from accord.linalg.newton import bargain
-from accord.linalg.nnls import Solution
 from accord.linalg.scaling import EPSILON, regularised, scaled
+from accord.linalg.solution import Solution
 from accord.methods import checks
 from accord.methods.method import Array, Context, Scale, Weighting
 from accord.methods.outcomes import checked, zeros
-from accord.methods.state import PerTask
 
 
 @dataclass(eq=False, repr=False)
@@ -29,11 +28,11 @@ class NashMTL(Weighting):
     [arXiv 2202.01017](https://arxiv.org/abs/2202.01017), claim 3.1 and algorithm 1; defaults of its code.
 
     Public implementations approximate w with at most 20 convex programs inside a bare ``except``, so that without the
-    right solver the weights silently stay 1; ours solves ``Gw = 1/w`` by a damped Newton method.
+    right solver the weights silently stay 1; ours solves ``Gw = 1/w`` by a damped Newton method. Their
+    ``update_weights_every=n`` is ``Balancer(..., refresh=n)``.
 
     Args:
         max_norm: bound on the length of the native direction; 0: none.
-        update_weights_every: solve anew only every so many steps; in between, the weights are kept and only clipped.
 
     Example:
         >>> import torch
@@ -44,7 +43,6 @@ class NashMTL(Weighting):
     """
 
     max_norm: float = 1.0
-    update_weights_every: int = 1
 
     needs_gramian: ClassVar[bool] = True
     native_scale: ClassVar[Scale] = "unit-free"
@@ -52,21 +50,13 @@ class NashMTL(Weighting):
 
     def __post_init__(self) -> None:
         checks.number(self, "max_norm", least=0.0)
-        checks.whole(self, "update_weights_every", least=1)
-        self._state = PerTask(weights=math.nan)  # NaN: no weight known
-        self._steps = 0
 
     def solve(self, gramian: Array | None, losses: Array | None, context: Context) -> Array:
         """Bargained weights, clipped. See the class."""
         assert gramian is not None
-        self._state.grow(context.total)
-        kept = self._state["weights"][context.active]  # (k,)
-        if self._steps % self.update_weights_every == 0 or np.isnan(kept).any():
-            kept = self._bargain(gramian, context.epsilon)
-            self._state["weights"][context.active] = kept if kept.any() else math.nan  # nothing to keep: solve again
-        self._steps += 1
-        length = math.sqrt(max(float(kept @ gramian @ kept), 0.0))
-        return kept * (self.max_norm / length) if 0 < self.max_norm < length else kept
+        weights = self._bargain(gramian, context.epsilon)  # (k,)
+        length = math.sqrt(max(float(weights @ gramian @ weights), 0.0))
+        return weights * (self.max_norm / length) if 0 < self.max_norm < length else weights
 
     def _bargain(self, gramian: Array, epsilon: float) -> Array:
         norms, cosines = scaled(gramian)
@@ -81,12 +71,3 @@ class NashMTL(Weighting):
         if inner @ cosines @ inner < threshold:
             return zeros(self, count)
         return checked(self, found) / norms
-
-    def state_dict(self) -> dict[str, Any]:
-        """The kept weights and the number of steps."""
-        return {"steps": self._steps, "tasks": self._state.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` gave."""
-        self._steps = state["steps"]
-        self._state.load_state_dict(state["tasks"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from accord.linalg.nnls import Solution
+from accord.linalg.solution import Solution
 
 if TYPE_CHECKING:
     from accord.methods.method import Method

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from accord.errors import AccordError
-from accord.linalg.nnls import nnls
-from accord.linalg.scaling import is_stationary, regularised, scaled
+from accord.linalg.cone import rows_onto_dual_cone
+from accord.linalg.scaling import is_stationary, scaled
 from accord.methods import checks
 from accord.methods.method import Array, Context, Scale, Weighting
 from accord.methods.outcomes import checked, zeros
@@ -68,9 +68,7 @@ class UPGrad(Weighting):
         if len(gramian) == 2:
             weights = mass - cosines[0, 1] * mass[::-1]  # (2,), Π(u_i) = u_i − C_12 u_j
         else:
-            matrix = regularised(cosines, context.epsilon)
-            found = nnls(matrix, -matrix)  # one right-hand side per projected gradient
-            weights = mass + mass @ checked(self, found)  # (k,)
+            weights = mass @ checked(self, rows_onto_dual_cone(cosines, context.epsilon))  # (k,)
         if is_stationary(cosines, weights, context.epsilon):
             return zeros(self, len(weights))
         return weights * norms.max() / norms
