@@ -31,16 +31,18 @@ ALLOWED: dict[str, set[str]] = {
     "blocks": {"errors"},
     "losses": {"errors"},
     "scale": {"errors"},
-    "engines": {"sharing", "blocks", "losses", "rows", "inner", "elsewhere", "step", "linalg", "errors"},
+    "undisturbed": set(),
+    "engines": {"sharing", "blocks", "losses", "rows", "inner", "elsewhere", "undisturbed", "step", "linalg"}
+    | {"errors"},
     "pace": {"errors"},
     "randomness": set(),
     "probe": {"engines", "blocks", "step"},
-    "settings": {"engines", "methods", "scale", "errors"},
-    "solving": {"methods", "scale", "step"},
-    "balancer": {"engines", "methods", "blocks", "losses", "probe", "randomness", "rows", "scale", "settings"}
-    | {"solving", "step", "errors"},
+    "balancer": {"engines", "methods", "blocks", "elsewhere", "losses", "probe", "randomness", "rows", "scale"}
+    | {"undisturbed", "step", "errors"},
     "record": {"step", "errors"},
     "monitor": {"balancer", "engines", "blocks", "losses", "step", "record", "pace", "errors"},
+    "schedule": {"conflict", "step", "errors"},
+    "lookahead": {"errors"},
     "data": {"errors"},
     "problems": {"data", "spelling", "errors"},
     "bench": {"balancer", "monitor", "problems", "methods", "record", "conflict", "data", "sharing", "step", "errors"},

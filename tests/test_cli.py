@@ -256,7 +256,7 @@ def test_the_demo_is_what_it_says(monkeypatch):
     configs = demo.configs()
     assert len({config.place for config in configs}) == len(configs) == 3 * (5 + 3)
     assert {config.method for config in configs} == {
-        "Sum()", "PCGrad()", "UPGrad()", "CAGrad(c=0.5)", "NashMTL(max_norm=1.0, update_weights_every=1)",
+        "Sum()", "PCGrad()", "UPGrad()", "CAGrad(c=0.5)", "NashMTL(max_norm=1.0)",
     }  # fmt: skip
     assert {config.problem for config in configs} == {"digits"}
     assert demo.default_jobs() in (1, 2)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from accord import inner
 from accord.blocks import Blocks
-from accord.engines import Features, Segmented, Stacked, inner
+from accord.engines import Features, Segmented, Stacked
 from accord.engines import segmented as seg
 from accord.engines.sketch import SIZE, Sketch
 from accord.errors import AccordError

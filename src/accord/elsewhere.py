@@ -27,11 +27,13 @@ class Elsewhere(Protocol):
         parameters: all trainable parameters of the model, heads included.
         names: theirs.
         optimizer: the one that will make the step, if the user named it.
+        epsilon: relative accuracy of inner products of the gradients seen.
     """
 
     parameters: Sequence[Tensor]
     names: Sequence[str]
     optimizer: Optimizer | None
+    epsilon: float
 
     def values(self, batch: BatchName, shift: Shift | None = None) -> Array:
         """(k,) the losses of the active tasks with the parameters moved by ``shift``; no gradients."""

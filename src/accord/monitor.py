@@ -146,7 +146,7 @@ class Monitor:
         columns = [self.tasks.index(name) for name in losses]
         engine = self.starter.look(losses, granularity)
         assert engine is not None
-        numbers, gramians = engine.together(checked.values(losses))  # (k,), (B, k, k)
+        numbers, gramians, _ = engine.together(checked.values(losses))  # (k,), (B, k, k)
         step = Step.begin(index, self.tasks, columns, numbers)
         step.active[columns] = numbers.isfinite() & gramians.sum(0).diagonal().isfinite()
         step.measure(engine.blocks.names, gramians, columns)
@@ -228,6 +228,7 @@ class Monitor:
             moved = [p - before for p, before in zip(shared, look.before, strict=True)]
             inner = look.engine.inner(moved)  # (B, k)
             if inner is not None:
+                inner = inner if look.engine.unit is None else inner / look.engine.unit
                 look.step.change = spread(inner.cpu(), look.columns, len(look.step.tasks))  # (B, K)
                 look.step.change[:, ~look.step.active] = 0
                 measured = [v for v, block in zip(moved, blocks.index, strict=True) if block >= 0]

@@ -151,6 +151,27 @@ class Rows:
                 torch._foreach_add_(sums, gradients, alpha=weight)
         return combined
 
+    def combine_blocks(self, weights: Sequence[Sequence[float | None]], blocks: Sequence[int]) -> list[Tensor | None]:
+        """``Σ w_bi g_i`` with the weights of each parameter's block; gives the rows' memory back.
+
+        Args:
+            weights: (B + 1) times K numbers, the last of them for parameters in no block; None as in ``combine``.
+            blocks: for each parameter its block, or -1.
+
+        Returns:
+            One tensor per parameter; None where no participating task reaches it.
+        """
+        combined: list[Tensor | None] = [None] * len(blocks)
+        for block, own in zip((*range(len(weights) - 1), -1), weights, strict=True):
+            members = [p for p, b in enumerate(blocks) if b == block]
+            part = Rows([[row[p] for p in members] for row in self.rows])
+            for row in self.rows:
+                for p in members:
+                    row[p] = None
+            for p, gradient in zip(members, part.combine(own) if members else (), strict=True):
+                combined[p] = gradient
+        return combined
+
 
 def _wide(gradient: Tensor) -> Tensor:
     """Accumulate in float32 at least."""

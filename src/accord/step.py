@@ -18,12 +18,12 @@ class Event:
     Args:
         kind: ``nonfinite`` (a task was dropped), ``zero`` (a task has no gradient), ``solver`` (a residual was missed),
             ``stationary`` (no common descent direction), ``scale`` (could not be matched), ``missing`` (a call
-            that the method needs was not made).
+            that the method needs was not made, or its main task has no gradient).
         message: one sentence: what was found and what was done.
         task: the name of the task concerned, if it is one.
     """
 
-    kind: Literal["nonfinite", "zero", "solver", "stationary", "scale", "missing"]
+    kind: Literal["nonfinite", "zero", "solver", "stationary", "scale", "missing", "overflow"]
     message: str
     task: str | None = None
 
@@ -43,6 +43,7 @@ class Step:
         active: (K,) bool; False for tasks that were absent, not finite, or reached no parameter.
         weights: (K,) what each task's gradient was multiplied with in the shared parameters, after scaling;
             None for methods that combine whole gradients.
+        block_weights: (B, K), in their place where the method solves block by block (``group=``).
         blocks: names of the blocks, in the order of the block axis; empty when no Gramian was computed.
         gramians: (B, K, K) float64, ``g_i^b · g_j^b``; they add up over blocks to the Gramian of the whole.
             Rows and columns of inactive tasks are zero.
@@ -70,6 +71,7 @@ class Step:
     losses: Tensor
     active: Tensor
     weights: Tensor | None = None
+    block_weights: Tensor | None = None
     blocks: tuple[str, ...] = ()
     gramians: Tensor | None = None
     descent: Tensor | None = None
@@ -147,6 +149,9 @@ class Step:
         if self.weights is not None:
             self.descent = self.gramians @ self.weights  # (B, K)
             self.direction_norm = float((self.weights @ self.descent.sum(0)).clamp(min=0).sqrt())
+        elif self.block_weights is not None:
+            self.descent = (self.gramians @ self.block_weights[:, :, None])[:, :, 0]  # (B, K)
+            self.direction_norm = float((self.block_weights * self.descent).sum().clamp(min=0).sqrt())
 
     @property
     def gramian(self) -> Tensor | None:

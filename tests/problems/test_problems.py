@@ -16,7 +16,11 @@ from accord.methods import METHODS
 from accord.problems import PROBLEMS, Problem, parse
 
 BESIDE = Path(__file__).parents[3] / "shared" / "data"  # where a checkout beside shared data has them
-REQUIRED = {"Constant": "Constant(weights=[1, 2, 3])"}  # methods that have no default
+REQUIRED = {  # methods that have no default
+    "Constant": "Constant(weights=[1, 2, 3])",
+    "PBI": "PBI(weights=[1, 2, 3])",
+    "COSMOS": "COSMOS(ratio=[1, 2, 3])",
+}
 SPELLINGS = [REQUIRED.get(method.__name__, f"{method.__name__}()") for method in METHODS]
 
 
@@ -102,8 +106,9 @@ def test_two_steps_with_every_method(problem, method, tmp_path):
     training = Training(configure(problem=repr(problem), method=method, monitor_every=1), tmp_path)
     before = [p.detach().clone() for p in training.model.parameters()]
     batches = training.data.train.shuffled(torch.Generator().manual_seed(0))
+    beside = training.beside(0)
     for _ in range(2):
-        training.step(next(batches))
+        training.step(next(batches), next(beside))
     training.monitor.close()
     assert training.balancer.tasks == problem.tasks
     assert not any(torch.equal(p, old) for p, old in zip(training.model.parameters(), before, strict=True))

@@ -1,29 +1,39 @@
-"""Balancer: engine -> method -> .grad, returns the Step; the only writer of ``.grad``."""
+"""Balancer: what stands in a training loop in place of ``sum(losses.values()).backward()``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
 
 from accord import losses as checked
 from accord import scale as scaling
-from accord import settings
+from accord.balancer import settings
+from accord.balancer.closure import evaluation
+from accord.balancer.kinds import plainly, run
+from accord.balancer.passes import Pass, Setup
+from accord.balancer.refresh import Refresh
+from accord.balancer.settings import EngineName, Heads
+from accord.balancer.solving import Blockwise
 from accord.blocks import Granularity
-from accord.engines import Engine, Starter, by_hand, compiled, plain
-from accord.rows import Reduce, Rows
+from accord.engines import Displaced, Held, Starter, by_hand, compiled
 from accord.engines.start import refuse_unreduced
 from accord.errors import AccordError
-from accord.methods import Aggregation, Context, Method, Weighting, parse
+from accord.methods import Context, Method, Weighting, parse
 from accord.probe import Probe
 from accord.randomness import generator
-from accord.settings import EngineName, Heads
-from accord.solving import participants, solve
-from accord.step import Event, Step, spread
+from accord.rows import Reduce
+from accord.step import Event, Step
+from accord.undisturbed import RandomState, random_state, undisturbed
+
+Losses = Mapping[str, Tensor]
+Compute = Callable[[], Losses]
 
 
 class Balancer:
@@ -42,11 +52,18 @@ class Balancer:
         engine: ``stacked`` (holds K·P), ``segmented`` (never does; one trunk backward more), ``features`` (Gramian at
             the shared representation; nearly free, guarantees hold there only) or ``auto``: stacked if it fits into
             half of the free memory, else segmented.
+        refresh: solve for new weights every n steps and use them in between, at about the cost of a plain step.
+        group: solve block by block: ``module``, ``tensor``, a block name per parameter, or ``total`` (one problem for
+            all); default what the method's authors do. Needs all K gradients at once.
+        blocks: in which blocks to measure Gramians in every step, as for ``group``.
         generator: source of all randomness; by default each step draws from a generator keyed by ``(seed, step)``,
             equal on all ranks and resumable.
         seed: of that default.
         shared: parameters (tensors, names or prefixes) that enter the Gramian; default all that several losses reach.
         reduce: averages a list of tensors over ranks, in place; required for wrapped (distributed) models.
+        scaler: the GradScaler of a half-precision loop; ``.grad`` is then in its units, as after
+            ``scaler.scale(loss).backward()``, and a gradient that overflowed makes it skip the step.
+        optimizer: the one that makes the steps, for methods that look ahead along them.
 
     Raises:
         AccordError: for an unknown spelling, or a combination that cannot be.
@@ -69,26 +86,43 @@ class Balancer:
         scale: scaling.Choice = "sum",
         heads: Heads | None = None,
         engine: EngineName = "auto",
+        refresh: int = 1,
+        group: Granularity | Mapping[Tensor, str] | None = None,
+        blocks: Granularity | Mapping[Tensor, str] = "total",
         generator: torch.Generator | None = None,
         seed: int = 0,
         shared: Iterable[str | Tensor] | None = None,
         reduce: Reduce | None = None,
+        scaler: GradScaler | None = None,
+        optimizer: Optimizer | None = None,
     ) -> None:
         self.model = model
         self.method = parse(method) if isinstance(method, str) else method
         self.heads = settings.check(self.method, scale, heads, engine)
+        group = self.method.group if group is None and isinstance(self.method, Method) else group
+        settings.check_blocks(self.method, group, blocks, engine, refresh, self.heads)
         if not self.method.plain:
             refuse_unreduced(model, reduce, one_backward=self.heads == "weighted" and not self.method.needs_gramian)
+        if self.method.needs_validation and reduce is not None:
+            raise AccordError(f"{self.method!r} looks at losses that nobody averages over ranks; leave reduce= out.")
         if engine == "features" and reduce is not None:
             raise AccordError("engine='features' does not take reduce= yet; use engine='stacked'.")
         compiled.keep_buffers(model)
         self.scale, self.engine = scale, engine
         self.starter = Starter(model, engine, None if shared is None else tuple(shared), reduce)
+        blockwise = Blockwise(self.method) if group != "total" and isinstance(self.method, Weighting) else None
+        self._setup = Setup(
+            model, self.method, scale, self.heads, self.starter, blocks if blockwise is None else group, blockwise,
+            Refresh(refresh),
+        )  # fmt: skip
         self.generator, self.seed = generator, seed
+        self.scaler, self.optimizer = scaler, optimizer
         self.tasks: tuple[str, ...] = ()
         self.index = 0
         self.probe: Probe | None = None
         self._awaited: NDArray[np.intp] | None = None  # the active tasks of a step whose losses after are still to come
+        self._again: tuple[Compute, RandomState] | None = None  # what computed the losses of that step
+        self._held: Held | None = None  # micro-batches so far
 
     def __repr__(self) -> str:
         return (
@@ -96,81 +130,146 @@ class Balancer:
             f"tasks={list(self.tasks)})"
         )
 
-    def backward(self, losses: Mapping[str, Tensor], *, features: Sequence[Tensor] | None = None) -> Step:
+    def backward(
+        self,
+        losses: Losses | Compute,
+        *,
+        features: Sequence[Tensor] | None = None,
+        second: Losses | Sequence[Losses] | None = None,
+        validation: Compute | None = None,
+        accumulate: bool = False,
+    ) -> Step:
         """Fill ``.grad`` from this step's losses.
 
         A task whose loss or gradient is not finite is left out of this step, as if absent, and reported in the Step;
         the others are not disturbed. ``Sum()`` is exempt: it does what PyTorch does.
 
         Args:
-            losses: scalar losses by task name; tasks may be absent in a step.
+            losses: scalar losses by task name; tasks may be absent in a step. Or a function that computes them, for
+                methods that compute them again (FAMO, AutoLambda, FORUM).
             features: the shared representation of this step, for ``engine="features"`` where the graph's own cut is
                 not wanted.
+            second: the losses of an independent batch, for methods with ``needs_second_batch``; the direction is then
+                the mean over both. Of two more batches only the products are used, and the direction is the first's.
+            validation: a function that computes the losses of a validation batch, for methods with
+                ``needs_validation``.
+            accumulate: only add this micro-batch's task gradients to those before it (K·P numbers are held); the next
+                call without it solves once for all of them. Losses add up, so divide them by the number of
+                micro-batches for a mean.
 
         Returns:
             What happened, on the CPU; for ``Sum()`` the losses stay on their device until read.
 
         Raises:
-            AccordError: for losses that are no scalars, packed, empty, doubled, or that reach no parameter.
+            AccordError: for losses that are no scalars, packed, empty, doubled, or that reach no parameter, or for
+                what the method asks for and does not get.
         """
-        losses = checked.check(losses)
-        if features is not None and not self.method.needs_gramian:
-            raise AccordError(f"features= was given, but {self.method!r} reads no Gramian that could be taken there.")
+        settings.check_batches(self.method, losses, features, second, validation, accumulate or self._held is not None)
+        twice = self.method.needs_losses_after or self.method.needs_validation
+        self._again = (losses, random_state(self.model)) if callable(losses) and twice else None
+        losses = checked.check(losses() if callable(losses) else losses)
+        others = [checked.check(o) for o in ([second] if isinstance(second, Mapping) else second or ())]
+        settings.check_second(losses, others)
         before = self.tasks, self._awaited
+        events = self._missed()
         try:
-            step, engine, columns = self._one(losses, features)
+            if (accumulate or self._held is not None) and not plainly(self._setup):
+                losses = self._hold(losses)
+            columns = self._columns(losses)
+            if accumulate and self._held is not None:
+                return Step.begin(self.index, self.tasks, columns, checked.values(losses).cpu())
+            look = None if self.probe is None or accumulate else self.probe.due()
+            unit = None if self.scaler is None else self._unit(losses)
+            elsewhere = None if validation is None else self._elsewhere(validation)
+            given = (look, self._generator, unit, features, others, elsewhere, self._held)
+            step, engine, active = run(Pass(self._setup, losses, self.tasks, columns, self.index, *given))
         except AccordError:  # the user mends the losses and goes on: a refused step leaves no trace
             self.tasks, self._awaited = before
             raise
+        if accumulate:  # PyTorch adds up by itself, and the step is not over
+            return step
+        self._held = None
+        if self.method.needs_losses_after:
+            self._awaited = active if len(active) else None
+        step.events = (*events, *step.events, *self.method.take_events())
         self.index += 1
         if self.probe is not None:
             self.probe.receive(step, engine, columns)
         return step
 
-    def _one(
-        self, losses: dict[str, Tensor], features: Sequence[Tensor] | None
-    ) -> tuple[Step, Engine | None, list[int]]:
-        """The step of whichever kind; the engine only where somebody looks."""
-        columns = self._columns(losses)
-        granularity = None if self.probe is None else self.probe.due()
-        events = self._missed()
-        engine: Engine | None = None
-        if self.method.plain and self.scale in ("sum", "native"):
-            step, engine = self._plain(losses, columns, granularity)
-        else:
-            with by_hand(losses):
-                if isinstance(self.method, Aggregation):
-                    step, engine = self._aggregate(losses, columns, granularity)
-                elif self.method.needs_gramian:
-                    step, engine = self._weigh(losses, columns, granularity, features)
-                else:
-                    step, engine = self._scalarise(losses, columns, granularity)
-        step.events = (*events, *step.events, *self.method.take_events())
-        return step, engine if granularity is not None else None, columns
-
-    def after_step(self, losses: Mapping[str, Tensor]) -> None:
+    def after_step(self, losses: Losses | Compute | None = None) -> None:
         """Losses of the same batch after the optimiser's step, for methods with ``needs_losses_after`` (FAMO).
 
         Args:
-            losses: by task name; gradients are not needed.
+            losses: by task name, or a function that computes them; gradients are not needed. None: the function that
+                ``backward`` was given. A function runs without gradients and leaves no trace in BatchNorm's statistics
+                or random numbers; the one of ``backward`` also draws the same dropout masks again.
 
         Raises:
             AccordError: if the method does not ask for them, or no backward pass came before.
         """
-        losses = checked.check(losses)
         if not (isinstance(self.method, Weighting) and self.method.needs_losses_after):
             raise AccordError(f"{self.method!r} does not learn from the losses after the step; leave after_step out.")
         if self._awaited is None:
             raise AccordError("after_step was called without a backward pass before it.")
+        if losses is None and self._again is None:
+            raise AccordError("after_step() needs the losses, or give backward the function that computes them.")
+        compute, noise = (losses, None) if losses is not None or self._again is None else self._again
+        if callable(compute):
+            with undisturbed(self.model, noise):
+                losses = compute()
+        losses = checked.check(losses)  # type: ignore[arg-type]  # no function any more
         numbers = np.full(len(self.tasks), np.nan)
         numbers[self._columns(losses)] = self.starter.values(losses).cpu().numpy()
         active = self._awaited[np.isfinite(numbers[self._awaited])]
         self._awaited = None
         if len(active):
-            self.method.after_step(numbers[active], self._context(active))
+            context = Context(active, len(self.tasks), self._generator(torch.device("cpu")))
+            self.method.after_step(numbers[active], context)
+
+    def closure(self, compute: Compute) -> Callable[[], Tensor]:
+        """For optimisers that evaluate several times per step: ``optimizer.step(balancer.closure(compute))``.
+
+        The first evaluation solves for the weights; they stay until the step is over, so that the line search sees one
+        function, ``Σ w_i L_i``. Its gradient weights the heads, too, hence ``heads="weighted"``.
+
+        Args:
+            compute: the losses by task name, at the present parameters.
+
+        Returns:
+            A function that clears ``.grad``, fills it, and returns ``Σ w_i L_i``.
+
+        Raises:
+            AccordError: if the method has no weights, or heads are plain.
+
+        Example:
+            >>> import torch, accord
+            >>> model = torch.nn.Linear(1, 1, bias=False)
+            >>> compute = lambda: {"one": (model.weight - 1).square().sum(), "three": (model.weight - 3).square().sum()}
+            >>> balancer = accord.Balancer(model, "Sum()")
+            >>> for _ in range(3):
+            ...     loss = torch.optim.LBFGS(model.parameters()).step(balancer.closure(compute))
+            >>> round(model.weight.item(), 4)
+            2.0
+        """
+        settings.check_closure(self.method, self.heads, self._setup.blockwise is not None, self.scaler)
+        return evaluation(self, compute)
+
+    def epoch(self) -> None:
+        """Tell the method that an epoch has ended; only methods that count epochs listen (DWA, STCH)."""
+        self.method.epoch()
+        if self._setup.blockwise is not None:
+            self._setup.blockwise.epoch()
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a resumed run needs."""
+        """Everything that a resumed run needs.
+
+        Raises:
+            AccordError: between micro-batches, whose gradients are not saved.
+        """
+        if self._held is not None:
+            raise AccordError("gradients are being accumulated; save the state after the step that ends it.")
+        blockwise = self._setup.blockwise
         return {
             "method": repr(self.method),
             "scale": self.scale,
@@ -180,7 +279,8 @@ class Balancer:
             "seed": self.seed,
             "generator": None if self.generator is None else self.generator.get_state(),
             "awaited": None if self._awaited is None else self._awaited.tolist(),
-            "state": self.method.state_dict(),
+            "refresh": self._setup.refresh.state_dict(),
+            "state": self.method.state_dict() if blockwise is None else blockwise.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -200,131 +300,36 @@ class Balancer:
         if self.generator is not None:
             self.generator.set_state(state["generator"])
         self._awaited = None if state["awaited"] is None else np.array(state["awaited"], dtype=np.intp)
-        self.method.load_state_dict(state["state"])
+        self._setup.refresh.load_state_dict(state["refresh"])
+        (self.method if self._setup.blockwise is None else self._setup.blockwise).load_state_dict(state["state"])
 
-    # The four kinds of step.
+    def _hold(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add a micro-batch; returns the losses so far."""
+        self._held = self._held or Held(self.model, self.starter.shared)
+        unit = None if self.scaler is None else self._unit(losses)
+        with torch.enable_grad():
+            scaled = losses if unit is None else {name: loss * unit.to(loss) for name, loss in losses.items()}
+        with by_hand(losses):
+            self._held.add(scaled, checked.values(losses))
+        return dict(self._held.losses)
 
-    def _plain(
-        self, losses: dict[str, Tensor], columns: list[int], granularity: Granularity | None
-    ) -> tuple[Step, Engine | None]:
-        """PyTorch itself; a probe looks first and leaves the graph as it was."""
-        engine = self.starter.look(losses, granularity)
-        plain.backward(list(losses.values()))
-        step = Step.begin(self.index, self.tasks, columns, checked.values(losses))
-        step.weights = step.active.double()  # (K,)
-        if engine is not None:
-            step.measure(engine.blocks.names, engine.gramians.cpu(), columns)
-        # Asking a GPU whether a loss is finite would make it wait, and the plain step must cost nothing.
-        if step.losses.device.type == "cpu":
-            step.note_not_finite(list(losses), columns)
-        return step, engine
+    def _unit(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """What the GradScaler multiplies losses with, on their device: nobody waits for the number."""
+        assert self.scaler is not None
+        device = next(iter(losses.values())).device
+        scaled: Tensor = self.scaler.scale(torch.ones((), device=device))
+        return scaled
 
-    def _scalarise(
-        self, losses: dict[str, Tensor], columns: list[int], granularity: Granularity | None
-    ) -> tuple[Step, Engine | None]:
-        """Weights from the losses alone, then one backward pass."""
-        assert isinstance(self.method, Weighting)
-        numbers = self.starter.values(losses).cpu()  # (k,), the one copy
-        engine = self.starter.look(losses, granularity)
-        step = Step.begin(self.index, self.tasks, columns, numbers)
-        active = participants(step, list(losses), columns, numbers, None)
-        if len(active):
-            self._solve(step, columns, active, numbers)
-            chosen = [list(losses.values())[i] for i in active]
-            assert step.weights is not None
-            with torch.enable_grad():
-                plain.backward(chosen, step.weights[[columns[i] for i in active]].tolist())
-        if engine is not None:
-            step.measure(engine.blocks.names, engine.gramians.cpu(), columns)
-        return step, engine
-
-    def _weigh(
-        self,
-        losses: dict[str, Tensor],
-        columns: list[int],
-        granularity: Granularity | None,
-        features: Sequence[Tensor] | None,
-    ) -> tuple[Step, Engine]:
-        """Gramian, weights, combination."""
-        engine = self.starter.start(losses, granularity, features)
-        numbers, gramians = engine.together(self.starter.values(losses))
-        step = Step.begin(self.index, self.tasks, columns, numbers)
-        active = participants(step, list(losses), columns, numbers, gramians.sum(0))
-        step.weights = torch.zeros(len(self.tasks), dtype=torch.float64)  # (K,)
-        if not engine.sharing.shared:  # nothing to weigh: every task has parameters of its own only
-            step.weights[step.active] = 1.0
-            step.events = tuple(event for event in step.events if event.kind != "zero")
-        elif len(active):
-            self._solve(step, columns, active, numbers, gramians.sum(0), engine.epsilon)
-        weights: list[float | None] = [None] * len(losses)
-        for i in active:
-            weights[i] = float(step.weights[columns[i]])
-        write(engine.sharing.shared, engine.combine(weights, keep=granularity is not None))
-        self._write_heads(engine, step.active[columns].tolist(), weights)
-        step.space = engine.space
-        step.measure(engine.blocks.names, gramians, columns)
-        return step, engine
-
-    def _aggregate(
-        self, losses: dict[str, Tensor], columns: list[int], granularity: Granularity | None
-    ) -> tuple[Step, Engine]:
-        """Whole gradients, tensor by tensor; tasks that do not reach a tensor take no part in it."""
-        assert isinstance(self.method, Aggregation)
-        engine = self.starter.start(losses, granularity, rows=True)
-        assert engine.rows is not None
-        numbers, gramians = engine.together(self.starter.values(losses))
-        step = Step.begin(self.index, self.tasks, columns, numbers)
-        active = participants(step, list(losses), columns, numbers, gramians.sum(0))
-        factor = scaling.factor(self.scale, self.method.native_scale, len(active))
-        context = self._context(np.array(columns, dtype=np.intp)[active], engine.epsilon)
-        own = gramians.sum(0).numpy()[np.ix_(active, active)]  # (k, k)
-        combined = self.method.combine(engine.rows.pick(active.tolist()), own, numbers.numpy()[active], context)
-        if factor != 1:
-            torch._foreach_mul_([c for c in combined if c is not None], factor)
-        step.measure(engine.blocks.names, gramians, columns)
-        vectors = engine.rows.inner(combined, engine.blocks)  # (B, k)
-        lengths = Rows([combined]).inner(combined, engine.blocks)  # (B, 1)
-        measured = torch.cat([vectors, lengths], 1).cpu()  # (B, k + 1), the second copy
-        step.descent = spread(measured[:, :-1], columns, len(self.tasks))  # (B, K)
-        step.descent[:, ~step.active] = 0
-        step.direction_norm = float(measured[:, -1].sum().sqrt())
-        write(engine.sharing.shared, combined)
-        self._write_heads(engine, step.active[columns].tolist(), [1.0] * len(losses))
-        return step, engine
-
-    # Parts of a step.
-
-    def _solve(
-        self,
-        step: Step,
-        columns: Sequence[int],
-        active: NDArray[np.intp],
-        numbers: Tensor,
-        gramian: Tensor | None = None,
-        epsilon: float = 1e-10,
-    ) -> None:
-        """Weights of the active tasks into the Step."""
-        assert isinstance(self.method, Weighting)
-        context = self._context(np.array(columns, dtype=np.intp)[active], epsilon)
-        own = None if gramian is None else gramian.numpy()[np.ix_(active, active)]  # (k, k)
-        solve(self.method, self.scale, step, context, own, numbers.numpy()[active])
-        if self.method.needs_losses_after:
-            self._awaited = context.active
-
-    def _write_heads(self, engine: Engine, taking_part: Sequence[bool], weights: Sequence[float | None]) -> None:
-        """Each task's own parameters: plain, or times its weight; nothing for a task that is not finite."""
-        for i, (own, gradients) in enumerate(zip(engine.sharing.heads, engine.heads, strict=True)):
-            weight = 1.0 if self.heads == "plain" else weights[i]
-            if taking_part[i] and weight is not None:
-                write(own, [None if g is None else g * weight if weight != 1.0 else g.clone() for g in gradients])
+    def _elsewhere(self, validation: Compute) -> Displaced:
+        """Made here, where autocast still is what it is for the user's losses."""
+        assert self._again is not None
+        compute, noise = self._again
+        return Displaced(self.model, compute, validation, (), self.optimizer, noise)
 
     def _columns(self, losses: Mapping[str, Tensor]) -> list[int]:
         """Where the tasks of this step stand on the axis of all tasks; new ones are added at its end."""
         self.tasks += tuple(name for name in losses if name not in self.tasks)
         return [self.tasks.index(name) for name in losses]
-
-    def _context(self, active: NDArray[np.intp], epsilon: float = 1e-10) -> Context:
-        return Context(active, len(self.tasks), self._generator(torch.device("cpu")), epsilon)
 
     def _generator(self, device: torch.device) -> torch.Generator:
         return generator(device, self.generator, self.seed, self.index, self.method)
@@ -333,20 +338,3 @@ class Balancer:
         awaited, self._awaited = self._awaited, None
         text = f"{self.method!r} learns from the losses after the optimiser's step; call balancer.after_step(losses)"
         return () if awaited is None else (Event("missing", text),)
-
-
-def write(parameters: Sequence[Tensor], gradients: list[Tensor | None]) -> None:
-    """Add gradients to ``.grad`` as autograd does, giving the list's memory back on the way.
-
-    Args:
-        parameters: leaves.
-        gradients: fresh tensors that nobody else holds; None leaves ``.grad`` alone.
-    """
-    for i, p in enumerate(parameters):
-        gradient, gradients[i] = gradients[i], None
-        if gradient is None:
-            continue
-        if p.grad is None:
-            p.grad = gradient.to(p.dtype)
-        else:
-            p.grad.add_(gradient)

@@ -117,5 +117,6 @@ def _digest(structure: str, tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        flat = tensor.reshape(-1).clone(memory_format=torch.contiguous_format)  # one element may have a stride of 0
+        found.update(flat.view(torch.uint8).numpy().tobytes())
     return found.hexdigest()

@@ -88,8 +88,8 @@ def short(label: str) -> str:
     """A method's spelling; where it is long, without the arguments that have their default.
 
     Example:
-        >>> short("CAGrad(c=0.5)"), short("NashMTL(max_norm=2.0, update_weights_every=1)")
-        ('CAGrad(c=0.5)', 'NashMTL(max_norm=2.0)')
+        >>> short("CAGrad(c=0.5)"), short("FairGrad(alpha=2.0, max_norm=1.0)")
+        ('CAGrad(c=0.5)', 'FairGrad(alpha=2.0)')
     """
     if len(label) <= LONG:
         return label

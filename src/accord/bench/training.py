@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from accord import problems
 from accord.bench.config import RunConfig
@@ -36,6 +36,7 @@ class Training:
             self.model.parameters(), lr=config.lr
         )
         self.balancer = config.balancer(self.model)
+        self.balancer.optimizer = self.optimizer
         self.monitor: Monitor | None = None
         if config.monitor_every:
             self.monitor = Monitor(
@@ -53,9 +54,11 @@ class Training:
         self.model.train()
         total: dict[str, Tensor] = {}
         # the order of the batches is a function of seed and epoch only: comparisons between methods are paired
-        for batch in self.data.train.shuffled(seeds.generator(self.config.seed, "order", number)):
-            for task, loss in self.step(batch).items():
+        batches = self.data.train.shuffled(seeds.generator(self.config.seed, "order", number))
+        for batch, beside in zip(batches, self.beside(number), strict=False):  # the second has no end
+            for task, loss in self.step(batch, beside).items():
                 total[task] = total.get(task, torch.zeros(())) + loss.detach()
+        self.balancer.epoch()
         seconds = time.perf_counter() - began
         self.seconds += seconds
         count = len(self.data.train)
@@ -69,23 +72,40 @@ class Training:
             }
         )
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
+    def step(self, batch: Batch, beside: Batch | None = None) -> dict[str, Tensor]:
         """One training step.
+
+        Args:
+            batch: of the training data.
+            beside: the batch that the method wants beside it, if it does.
 
         Returns:
             The losses before it.
         """
-        learns_after = self.balancer.method.needs_losses_after
-        noise = torch.get_rng_state() if learns_after else None
-        losses = self.losses(batch)
+        method = self.balancer.method
+        given: dict[str, Any] = {}
+        if method.needs_second_batch:
+            assert beside is not None
+            given["second"] = self.losses(beside)
+        if method.needs_validation:
+            assert beside is not None
+            given["validation"] = lambda: self.losses(beside)
         self.optimizer.zero_grad()
-        self.balancer.backward(losses)
+        step = self.balancer.backward(lambda: self.losses(batch), **given)
         self.optimizer.step()
-        if noise is not None:
-            with undisturbed(self.model, noise):
-                self.balancer.after_step(self.losses(batch))
+        if method.needs_losses_after:
+            self.balancer.after_step()
         self.steps += 1
-        return losses
+        return dict(zip(step.tasks, step.losses, strict=True))
+
+    def beside(self, number: int) -> Iterator[Batch | None]:
+        """For every step of an epoch the batch that the method wants beside the training batch, without end."""
+        method = self.balancer.method
+        if not (method.needs_second_batch or method.needs_validation):
+            yield from itertools.repeat(None)
+        examples = self.data.validation if method.needs_validation else self.data.train
+        for again in itertools.count():
+            yield from examples.shuffled(seeds.generator(self.config.seed, "beside", number, again))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of the tasks that are trained."""
@@ -128,24 +148,3 @@ class Training:
             self.monitor.load_state_dict(state["monitor"])
         torch.set_rng_state(state["random"])
         self.history, self.seconds, self.steps = list(state["history"]), state["seconds"], state["steps"]
-
-
-@contextmanager
-def undisturbed(model: nn.Module, noise: Tensor) -> Iterator[None]:
-    """For losses after the step: no gradients, the same dropout masks as before it, and no trace left behind.
-
-    Args:
-        model: its buffers (running statistics of BatchNorm) are put back.
-        noise: state of PyTorch's generator before the step's forward pass.
-    """
-    kept = [buffer.clone() for buffer in model.buffers()]
-    now = torch.get_rng_state()
-    torch.set_rng_state(noise)
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        torch.set_rng_state(now)
-        with torch.no_grad():
-            for buffer, value in zip(model.buffers(), kept, strict=True):
-                buffer.copy_(value)

@@ -1,7 +1,11 @@
 """Engines: how the Gramians of a step are obtained. The only callers of autograd."""
 
+from accord.engines.displaced import Displaced as Displaced
 from accord.engines.engine import Engine as Engine
 from accord.engines.features import Features as Features
+from accord.engines.held import Accumulated as Accumulated
+from accord.engines.held import Held as Held
+from accord.engines.held import cross_products as cross_products
 from accord.engines.segmented import Segmented as Segmented
 from accord.engines.stacked import Stacked as Stacked
 from accord.engines.start import ENGINES as ENGINES

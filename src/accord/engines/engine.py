@@ -22,6 +22,8 @@ class Engine(ABC):
         gramians: (B, K, K) float64 on the device.
         heads: for each loss the gradients of the parameters that it alone reaches, None where undefined.
         rows: the task gradients themselves, where the engine holds them.
+        unit: what the losses were multiplied with (by a GradScaler), so that gradients are in units of it; a tensor on
+            the device, as nobody needs to wait for it.
     """
 
     space: ClassVar[Literal["parameters", "features"]] = "parameters"
@@ -30,6 +32,7 @@ class Engine(ABC):
     gramians: Tensor
     heads: list[list[Tensor | None]]
     rows: Rows | None = None
+    unit: Tensor | None = None
 
     @abstractmethod
     def inner(self, vectors: Sequence[Tensor | None]) -> Tensor | None:
@@ -44,17 +47,21 @@ class Engine(ABC):
         """Relative accuracy of the Gramian's entries: products of float64 rows, or of float32 rows in short pieces."""
         return 1e-10 if all(p.dtype == torch.float64 for p in self.sharing.shared) else 1.2e-7
 
-    def together(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    def together(self, numbers: Tensor, cross: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Losses and Gramians in the step's one copy from the device.
 
         Args:
             numbers: (K,) float64, the values of the losses.
+            cross: (K, K) float64, products of two batches, or None.
 
         Returns:
-            (K,) and (B, K, K), float64 on the CPU.
+            (K,), (B, K, K) and (K, K) or None, float64 on the CPU, of the losses as the user knows them.
         """
-        flat = torch.cat([numbers, self.gramians.reshape(-1).to(numbers.device)]).cpu()
-        return flat[: len(numbers)], flat[len(numbers) :].view(self.gramians.shape)
+        gramians = self.gramians if self.unit is None else self.gramians / self.unit.double() ** 2
+        parts = [numbers, gramians, *([] if cross is None else [cross])]
+        flat = torch.cat([part.reshape(-1).to(numbers.device) for part in parts]).cpu()
+        numbers, products, rest = flat.split([len(numbers), gramians.numel(), 0 if cross is None else cross.numel()])
+        return numbers, products.view(gramians.shape), None if cross is None else rest.view(cross.shape)
 
     @abstractmethod
     def combine(self, weights: Sequence[float | None], keep: bool = False) -> list[Tensor | None]:

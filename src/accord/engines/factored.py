@@ -1,7 +1,7 @@
-"""Weight gradients that are never formed: a layer's gradient is ``δ_iᵀX``, and a small triangle of X gives its Gramian.
+"""Weight gradients that are never formed: a layer's gradient is ``δ_iᵀX``; a small triangle of X gives its Gramian.
 
-A linear layer with input ``X (T, d_in)`` and cotangents ``δ_i (T, d_out)`` has ``dL_i/dW = δ_iᵀX``. With the factorisation
-``Xᵀ = QR`` (R is (T, T)), ``⟨δ_iᵀX, δ_jᵀX⟩ = ⟨Rδ_i, Rδ_j⟩``: where T is small against d_in, K products with R replace K
+A linear layer with input ``X (T, d_in)`` and cotangents ``δ_i (T, d_out)`` has ``dL_i/dW = δ_iᵀX``. With ``Xᵀ = QR``,
+R a (T, T) triangle, ``⟨δ_iᵀX, δ_jᵀX⟩ = ⟨Rδ_i, Rδ_j⟩``: where T is small against d_in, K products with R replace K
 weight gradients, and the combined gradient is one product ``(Σ w_i δ_i)ᵀX``. (The form ``⟨XXᵀ, δ_iδ_jᵀ⟩`` of per-sample
 gradient clipping squares the rounding errors where gradients cancel over the batch; R does not.) A convolution is the
 same with X its unfolded input, T = batch x positions.

@@ -6,15 +6,15 @@ section 3.3: the upper bound of MGDA-UB). Non-conflict then holds in feature spa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
 from accord.blocks import Blocks, Granularity
 from accord.engines.engine import Engine
 from accord.engines.head import Heads
-from accord.rows import Reduce
 from accord.errors import AccordError
+from accord.rows import Reduce
 from accord.sharing import Sharing, cut_at, frontier
 
 
@@ -42,7 +42,7 @@ class Features(Engine):
         model: nn.Module,
         sharing: Sharing,
         losses: Sequence[Tensor],
-        granularity: Granularity = "total",
+        granularity: Granularity | Mapping[Tensor, str] = "total",
         *,
         retain_graph: bool = False,
         reduce: Reduce | None = None,

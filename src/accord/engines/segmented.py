@@ -9,7 +9,7 @@ Costs one trunk backward more than `stacked`; holds K gradients of one segment, 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,9 +20,10 @@ from accord.blocks import Blocks, Granularity, partition
 from accord.engines import truncated
 from accord.engines.engine import Engine
 from accord.engines.head import Cut, Heads
-from accord.rows import Reduce, Rows, fresh
+from accord.engines.once import weighted
 from accord.engines.sketch import Sketch
 from accord.errors import AccordError
+from accord.rows import Reduce, Rows, fresh
 from accord.sharing import Node, Sharing, frontier
 
 SHARE = 8  # a segment above twice this share of P (and twice the largest tensor) is measured in groups
@@ -57,7 +58,7 @@ class Segmented(Engine):
         model: nn.Module,
         sharing: Sharing,
         losses: Sequence[Tensor],
-        granularity: Granularity = "total",
+        granularity: Granularity | Mapping[Tensor, str] = "total",
         *,
         retain_graph: bool = False,
         reduce: Reduce | None = None,
@@ -133,22 +134,10 @@ class Segmented(Engine):
         if self.head is not None:
             combined = self.head.through_trunk(weights, self.retain_graph)
         else:
-            combined = self._backward(weights)
+            combined = weighted(self.losses, weights, self.sharing.shared, self.retain_graph)
         if self.reduce is not None:
             self.reduce([g for g in combined if g is not None])
         return combined
-
-    def _backward(self, weights: Sequence[float | None]) -> list[Tensor | None]:
-        """One pass from the weighted losses, where there is no cut to start from."""
-        with torch.enable_grad():
-            parts = [w * loss for w, loss in zip(weights, self.losses, strict=True) if w is not None]
-        if not parts:
-            return [None] * len(self.sharing.shared)
-        ones = [torch.ones_like(part) for part in parts]
-        found: list[Tensor | None] = list(
-            torch.autograd.grad(parts, self.sharing.shared, ones, retain_graph=self.retain_graph, allow_unused=True)
-        )
-        return fresh(found)
 
 
 def segments(sharing: Sharing, cut: Cut) -> list[Segment]:

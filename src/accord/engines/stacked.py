@@ -6,8 +6,7 @@ compilation, and are the faster on all but small dense layers. Extra memory K·P
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,7 +40,7 @@ class Stacked(Engine):
         model: nn.Module,
         sharing: Sharing,
         losses: Sequence[Tensor],
-        granularity: Granularity = "total",
+        granularity: Granularity | Mapping[Tensor, str] = "total",
         *,
         retain_graph: bool = False,
         reduce: Reduce | None = None,

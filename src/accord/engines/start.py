@@ -14,11 +14,12 @@ from accord.blocks import Granularity
 from accord.engines import compiled, memory
 from accord.engines.engine import Engine
 from accord.engines.features import Features
-from accord.rows import Reduce
+from accord.engines.once import Once
 from accord.engines.segmented import Segmented
 from accord.engines.stacked import Stacked
 from accord.errors import AccordError
 from accord.losses import values
+from accord.rows import Reduce
 from accord.sharing import discover
 
 ENGINES: dict[str, type[Stacked] | type[Segmented] | type[Features]] = {
@@ -48,9 +49,10 @@ class Starter:
     def start(
         self,
         losses: Mapping[str, Tensor],
-        granularity: Granularity | None,
+        blocks: Granularity | Mapping[Tensor, str] = "total",
         features: Sequence[Tensor] | None = None,
         *,
+        probe: bool = False,
         rows: bool = False,
         retain_graph: bool = False,
     ) -> Engine:
@@ -58,16 +60,16 @@ class Starter:
 
         Args:
             losses: scalar losses by task name.
-            granularity: of the blocks on a probe step; None on others, where one block does.
+            blocks: in which Gramians are measured.
             features: the shared representation, where the user names it.
+            probe: somebody will ask for inner products with the update.
             rows: the task gradients themselves are needed.
             retain_graph: the graph is needed afterwards.
 
         Raises:
             AccordError: when the engine asked for cannot serve this graph.
         """
-        scalars, blocks = list(losses.values()), granularity or "total"
-        probe = granularity is not None
+        scalars = list(losses.values())
         if features is not None:
             if self.name not in ("auto", "features"):
                 raise AccordError(f"features= was given, but engine={self.name!r} does not use it.")
@@ -88,6 +90,13 @@ class Starter:
             return Stacked(self.model, sharing, scalars, blocks, whole=True, **options)
         return ENGINES[name](self.model, sharing, scalars, blocks, **options)
 
+    def once(self, losses: Mapping[str, Tensor]) -> Engine:
+        """A pass with weights that are known already; nothing is measured."""
+        sharing = discover(self.model, losses, self.shared)
+        if sharing.graph.reentrant:  # hides what lies below: only whole passes per loss see it
+            return self.start(losses)
+        return Once(sharing, list(losses.values()), reduce=self.reduce)
+
     def values(self, losses: Mapping[str, Tensor]) -> Tensor:
         """(K,) float64 values of the losses on their device, averaged over ranks."""
         numbers = values(losses)
@@ -105,7 +114,7 @@ class Starter:
         if granularity is None:
             return None
         with by_hand(losses):
-            return self.start(losses, granularity, retain_graph=True)
+            return self.start(losses, granularity, probe=True, retain_graph=True)
 
 
 @contextmanager

@@ -108,8 +108,8 @@ def ticks(names: Sequence[str], limit: int = 22) -> list[str]:
     The first of these forms is taken that keeps all names apart.
 
     Example:
-        >>> ticks(["Sum()", "NashMTL(max_norm=1.0, update_weights_every=1)"])
-        ['Sum()', 'NashMTL(…)']
+        >>> ticks(["Sum()", "FAMO(lr=0.025, decay=0.001)"])
+        ['Sum()', 'FAMO(…)']
         >>> ticks(["attribute_01_of_the_face", "attribute_02_of_the_face"], 14)
         ['attribute_01_…', 'attribute_02_…']
     """

@@ -1,0 +1,42 @@
+"""The function that a line search evaluates: losses with weights that stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from accord import losses as checked
+from accord.engines import plain
+
+if TYPE_CHECKING:
+    from accord.balancer.balancer import Balancer
+
+
+def evaluation(balancer: Balancer, compute: Callable[[], Mapping[str, Tensor]]) -> Callable[[], Tensor]:
+    """A closure for ``optimizer.step``; see ``Balancer.closure``.
+
+    Args:
+        balancer: solves for the weights in the first evaluation.
+        compute: the losses by task name, at the present parameters.
+    """
+    weights: dict[str, float] = {}
+
+    def evaluate() -> Tensor:
+        for p in balancer.model.parameters():
+            p.grad = None
+        with torch.enable_grad():
+            losses = checked.check(compute())
+            if not weights:
+                found = balancer.backward(losses).weights  # (K,)
+                assert found is not None
+                weights.update(zip(balancer.tasks, found.tolist(), strict=True))
+            else:
+                own = [weights.get(name, 0.0) for name in losses]
+                plain.backward(list(losses.values()), own)
+        values = checked.values(losses)  # (k,)
+        return (values * values.new_tensor([weights.get(name, 0.0) for name in losses])).sum()
+
+    return evaluate
