@@ -82,7 +82,7 @@ def main() -> None:
     torch.manual_seed(0)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.method}, refresh={options.every}")
     print(
-        f"{'case':12} {'K':>3} {'plain ms':>9} {'exact/plain':>12} {'kept/plain':>11} {'cosine: mean':>13} {'lowest':>8}"
+        f"{'case':12} {'K':>3} {'plain ms':>9} {'exact/plain':>12} {'kept/plain':>11} {'mean cosine':>12} {'lowest':>8}"
     )
     for name in options.cases:
         for k in options.tasks:
@@ -100,7 +100,7 @@ def main() -> None:
             found = cosines(copy.deepcopy(case), options.method, options.every, options.steps, options.lr)
             print(
                 f"{name:12} {k:3} {1e3 * statistics.median(times['plain']) / options.every:9.1f} "
-                f"{over['exact']:12.2f} {over['kept']:11.2f} {statistics.mean(found):13.4f} {min(found):8.4f}",
+                f"{over['exact']:12.2f} {over['kept']:11.2f} {statistics.mean(found):12.4f} {min(found):8.4f}",
                 flush=True,
             )
 

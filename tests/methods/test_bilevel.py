@@ -578,6 +578,15 @@ def test_they_find_their_optimum_on_full_batches(method, steps, label):
     assert d @ d <= expected @ expected + 1e-3 * float(gramian.diagonal().max())
 
 
+@pytest.mark.parametrize("size", [1e-4, 1e4])
+def test_sdmgrad_does_not_see_the_unit_of_the_losses(size):
+    """With a step that converges; the published η = 10 blows rounding up, so that no tolerance could be promised."""
+    for k in (2, 3, 7):
+        rows = inputs.conflicting(k, 0)
+        weights = [SDMGrad(lr=0.1)(cross=scale * rows @ rows.T, losses=torch.ones(k)) for scale in (1.0, size**2)]
+        assert torch.allclose(weights[0], weights[1], rtol=1e-6)
+
+
 def test_sdmgrad_stays_where_it_is_optimal():
     """Orthonormal rows: the mean is optimal, and with the published rate of 10 rounding would grow to anything."""
     rows = inputs.orthogonal(7, 0)
