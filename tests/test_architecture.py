@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "inner": set(),
     "rows": {"inner", "blocks"},
     "elsewhere": {"rows"},
-    "methods": {"linalg", "spelling", "randomness", "rows", "elsewhere", "step", "errors"},
+    "methods": {"linalg", "spelling", "randomness", "inner", "rows", "elsewhere", "step", "errors"},
     "sharing": {"errors"},
     "blocks": {"errors"},
     "losses": {"errors"},

@@ -74,8 +74,12 @@ class Rows:
         device = next((g.device for row in self.rows for g in row if g is not None), None)
         total = torch.zeros(len(blocks.names), k, k, dtype=torch.float64, device=device)  # (B, K, K)
         for block, tasks, vectors in self._groups(blocks):
-            at = torch.tensor(tasks, device=device)  # (k',)
-            total[block, at[:, None], at] += inner.gramian(vectors)  # (k', k')
+            own = inner.gramian(vectors)  # (k', k')
+            if len(tasks) == k:
+                total[block] += own
+            else:
+                at = _index(tasks, device)  # (k',)
+                total[block, at[:, None], at] += own
         return total
 
     def _groups(self, blocks: Blocks) -> Iterator[tuple[int, tuple[int, ...], list[Tensor]]]:
@@ -86,7 +90,7 @@ class Rows:
             if block < 0 or not tasks:
                 continue
             vectors = [self._at(i, p) for i in tasks]
-            if vectors[0].numel() <= SMALL and not vectors[0].is_sparse:
+            if vectors[0].numel() <= SMALL and not any(v.is_sparse for v in vectors):
                 small[block, tasks, vectors[0].dtype].append(p)
             else:
                 yield block, tasks, vectors
@@ -117,7 +121,11 @@ class Rows:
         for p, (block, vector) in enumerate(zip(blocks.index, vectors, strict=True)):
             tasks = [i for i, row in enumerate(self.rows) if row[p] is not None]
             if block >= 0 and vector is not None and tasks:
-                total[block, tasks] += inner.dots([self._at(i, p) for i in tasks], vector)
+                found = inner.dots([self._at(i, p) for i in tasks], vector)  # (k',)
+                if len(tasks) == k:
+                    total[block] += found
+                else:
+                    total[block].index_add_(0, _index(tasks, device), found)
         return total
 
     def combine(self, weights: Sequence[float | None], keep: bool = False) -> list[Tensor | None]:
@@ -171,6 +179,11 @@ class Rows:
             for p, gradient in zip(members, part.combine(own) if members else (), strict=True):
                 combined[p] = gradient
         return combined
+
+
+def _index(tasks: Sequence[int], device: torch.device | None) -> Tensor:
+    """(k',) on the device, without waiting for it."""
+    return torch.tensor(tasks).to(device, non_blocking=True)
 
 
 def _wide(gradient: Tensor) -> Tensor:

@@ -91,8 +91,11 @@ class Step:
             columns: where the k tasks at hand stand among them.
             losses: (k,) their values.
         """
-        wide = torch.full((len(tasks),), torch.nan, dtype=torch.float64, device=losses.device)  # (K,)
-        wide[list(columns)] = losses
+        if list(columns) == list(range(len(tasks))):
+            wide = losses.double()  # (K,); indices would have to be sent to a GPU, which waits
+        else:
+            wide = torch.full((len(tasks),), torch.nan, dtype=torch.float64, device=losses.device)  # (K,)
+            wide[list(columns)] = losses
         active = torch.zeros(len(tasks), dtype=torch.bool)  # (K,)
         active[list(columns)] = True
         return cls(index, tasks, wide, active)

@@ -101,22 +101,24 @@ class Balancer:
         self.heads = settings.check(self.method, scale, heads, engine)
         group = self.method.group if group is None and isinstance(self.method, Method) else group
         settings.check_blocks(self.method, group, blocks, engine, refresh, self.heads)
-        if not self.method.plain:
-            refuse_unreduced(model, reduce, one_backward=self.heads == "weighted" and not self.method.needs_gramian)
         if self.method.needs_validation and reduce is not None:
             raise AccordError(f"{self.method!r} looks at losses that nobody averages over ranks; leave reduce= out.")
+        if not self.method.plain:
+            refuse_unreduced(model, reduce, one_backward=settings.from_losses(self.method))
         if engine == "features" and reduce is not None:
             raise AccordError("engine='features' does not take reduce= yet; use engine='stacked'.")
         compiled.keep_buffers(model)
         self.scale, self.engine = scale, engine
-        self.starter = Starter(model, engine, None if shared is None else tuple(shared), reduce)
+        shared = shared if shared is None else (shared,) if isinstance(shared, str | Tensor) else tuple(shared)
+        self.starter = Starter(model, engine, shared, reduce)
         blockwise = Blockwise(self.method) if group != "total" and isinstance(self.method, Weighting) else None
         self._setup = Setup(
             model, self.method, scale, self.heads, self.starter, blocks if blockwise is None else group, blockwise,
             Refresh(refresh),
         )  # fmt: skip
         self.generator, self.seed = generator, seed
-        self.scaler, self.optimizer = scaler, optimizer
+        self.scaler = scaler if scaler is not None and scaler.is_enabled() else None
+        self.optimizer = optimizer
         self.tasks: tuple[str, ...] = ()
         self.index = 0
         self.probe: Probe | None = None
@@ -154,8 +156,8 @@ class Balancer:
             validation: a function that computes the losses of a validation batch, for methods with
                 ``needs_validation``.
             accumulate: only add this micro-batch's task gradients to those before it (K·P numbers are held); the next
-                call without it solves once for all of them. Losses add up, so divide them by the number of
-                micro-batches for a mean.
+                call without it solves once for all of them; if it fails, they are lost. Losses add up, so divide them
+                by the number of micro-batches for a mean.
 
         Returns:
             What happened, on the CPU; for ``Sum()`` the losses stay on their device until read.
@@ -164,17 +166,20 @@ class Balancer:
             AccordError: for losses that are no scalars, packed, empty, doubled, or that reach no parameter, or for
                 what the method asks for and does not get.
         """
-        settings.check_batches(self.method, losses, features, second, validation, accumulate or self._held is not None)
-        twice = self.method.needs_losses_after or self.method.needs_validation
-        self._again = (losses, random_state(self.model)) if callable(losses) and twice else None
+        part = accumulate or self._held is not None
+        blockwise = self._setup.blockwise is not None
+        settings.check_batches(self.method, losses, features, second, validation, part, self.engine, blockwise)
+        twice = (self.method.needs_losses_after or self.method.needs_validation) and not part
+        again = (losses, random_state(self.model)) if callable(losses) and twice else None
         losses = checked.check(losses() if callable(losses) else losses)
         others = [checked.check(o) for o in ([second] if isinstance(second, Mapping) else second or ())]
         settings.check_second(losses, others)
-        before = self.tasks, self._awaited
-        events = self._missed()
+        before = self.tasks, self._awaited, self._again, self._held
+        self._again, events = again, () if accumulate else self._missed()
         try:
-            if (accumulate or self._held is not None) and not plainly(self._setup):
+            if part and not plainly(self._setup):
                 losses = self._hold(losses)
+                before = (*before[:3], None)  # these gradients are one sum: from here on the step fails as a whole
             columns = self._columns(losses)
             if accumulate and self._held is not None:
                 return Step.begin(self.index, self.tasks, columns, checked.values(losses).cpu())
@@ -183,8 +188,9 @@ class Balancer:
             elsewhere = None if validation is None else self._elsewhere(validation)
             given = (look, self._generator, unit, features, others, elsewhere, self._held)
             step, engine, active = run(Pass(self._setup, losses, self.tasks, columns, self.index, *given))
-        except AccordError:  # the user mends the losses and goes on: a refused step leaves no trace
-            self.tasks, self._awaited = before
+        except Exception:  # the user mends the losses and goes on: a refused step leaves no trace
+            self.tasks, self._awaited, self._again, self._held = before
+            self.method.take_events()
             raise
         if accumulate:  # PyTorch adds up by itself, and the step is not over
             return step
@@ -213,13 +219,15 @@ class Balancer:
         if self._awaited is None:
             raise AccordError("after_step was called without a backward pass before it.")
         if losses is None and self._again is None:
-            raise AccordError("after_step() needs the losses, or give backward the function that computes them.")
+            raise AccordError("after_step() needs the losses, or give backward, once, the function that computes all.")
         compute, noise = (losses, None) if losses is not None or self._again is None else self._again
         if callable(compute):
             with undisturbed(self.model, noise):
                 losses = compute()
         losses = checked.check(losses)  # type: ignore[arg-type]  # no function any more
         numbers = np.full(len(self.tasks), np.nan)
+        if unknown := [name for name in losses if name not in self.tasks]:
+            raise AccordError(f"the losses after the step are of {unknown}, too, which backward has never been given.")
         numbers[self._columns(losses)] = self.starter.values(losses).cpu().numpy()
         active = self._awaited[np.isfinite(numbers[self._awaited])]
         self._awaited = None
@@ -280,6 +288,7 @@ class Balancer:
             "generator": None if self.generator is None else self.generator.get_state(),
             "awaited": None if self._awaited is None else self._awaited.tolist(),
             "refresh": self._setup.refresh.state_dict(),
+            "by_block": blockwise is not None,
             "state": self.method.state_dict() if blockwise is None else blockwise.state_dict(),
         }
 
@@ -289,19 +298,19 @@ class Balancer:
         Raises:
             AccordError: if it belongs to another method or to other tasks.
         """
-        settings.check_state(state, self.state_dict(), ("method", "scale", "heads"))
+        settings.check_state(state, self.state_dict(), ("method", "scale", "heads", "by_block"))
         if self.tasks and self.tasks != tuple(state["tasks"]):
             raise AccordError(f"the state has tasks {state['tasks']}, but this Balancer has seen {list(self.tasks)}.")
-        self.tasks, self.index, self.seed = tuple(state["tasks"]), int(state["index"]), int(state["seed"])
         if (self.generator is None) != (state["generator"] is None):
             raise AccordError(
                 "the state was saved with a generator= and this Balancer has none, or the other way round."
             )
+        (self.method if self._setup.blockwise is None else self._setup.blockwise).load_state_dict(state["state"])
+        self.tasks, self.index, self.seed = tuple(state["tasks"]), int(state["index"]), int(state["seed"])
         if self.generator is not None:
             self.generator.set_state(state["generator"])
         self._awaited = None if state["awaited"] is None else np.array(state["awaited"], dtype=np.intp)
         self._setup.refresh.load_state_dict(state["refresh"])
-        (self.method if self._setup.blockwise is None else self._setup.blockwise).load_state_dict(state["state"])
 
     def _hold(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add a micro-batch; returns the losses so far."""

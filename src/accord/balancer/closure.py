@@ -25,18 +25,18 @@ def evaluation(balancer: Balancer, compute: Callable[[], Mapping[str, Tensor]]) 
     weights: dict[str, float] = {}
 
     def evaluate() -> Tensor:
-        for p in balancer.model.parameters():
-            p.grad = None
         with torch.enable_grad():
             losses = checked.check(compute())
+            for p in (*balancer.model.parameters(), *balancer.starter.reached(losses)):
+                p.grad = None
             if not weights:
                 found = balancer.backward(losses).weights  # (K,)
                 assert found is not None
                 weights.update(zip(balancer.tasks, found.tolist(), strict=True))
-            else:
-                own = [weights.get(name, 0.0) for name in losses]
-                plain.backward(list(losses.values()), own)
+            elif chosen := {name: loss for name, loss in losses.items() if weights.get(name)}:
+                plain.backward(list(chosen.values()), [weights[name] for name in chosen])
         values = checked.values(losses)  # (k,)
-        return (values * values.new_tensor([weights.get(name, 0.0) for name in losses])).sum()
+        own = values.new_tensor([weights.get(name, 0.0) for name in losses])
+        return torch.where(own == 0, 0.0, own * values).sum()  # a task that was left out may be NaN
 
     return evaluate

@@ -9,7 +9,7 @@ from torch import Tensor
 from accord import losses as checked
 from accord import scale as scaling
 from accord.balancer.passes import Active, Pass, Setup
-from accord.balancer.settings import from_losses
+from accord.balancer.settings import check_attached, from_losses
 from accord.balancer.solving import participants
 from accord.balancer.write import write
 from accord.engines import Engine, by_hand, plain
@@ -32,8 +32,8 @@ def run(now: Pass) -> tuple[Step, Engine | None, Active]:
         with by_hand(now.losses):
             if isinstance(method, Aggregation):
                 step, engine = _look_and_combine(now) if method.needs_validation else _aggregate(now)
-            elif from_losses(method) and now.held is None:
-                step, engine = _scalarise(now)
+            elif from_losses(method):
+                step, engine = _scalarise(now) if now.held is None else _scalarise_held(now)
             else:
                 step, engine = _weigh(now)
     active = np.flatnonzero(step.active[now.columns].numpy())
@@ -56,6 +56,7 @@ def _plain(now: Pass) -> tuple[Step, Engine | None]:
 
 def _scalarise(now: Pass) -> tuple[Step, Engine | None]:
     """Weights from the losses alone, then one backward pass."""
+    check_attached(now.losses)
     numbers = now.setup.starter.values(now.losses).cpu()  # (k,), the one copy
     engine = now.setup.starter.look(now.losses, now.probe)
     step = now.begin(numbers)
@@ -65,6 +66,23 @@ def _scalarise(now: Pass) -> tuple[Step, Engine | None]:
         now.sum_up(active, step)
     if engine is not None:
         step.measure(engine.blocks.names, engine.gramians.cpu(), now.columns)
+    return step, engine
+
+
+def _scalarise_held(now: Pass) -> tuple[Step, Engine | None]:
+    """The same where the backward passes have been made already, one per task and micro-batch."""
+    engine, _ = now.engine(rows=False)
+    numbers, gramians, _ = engine.together(now.setup.starter.values(now.losses))
+    step = now.begin(numbers)
+    finite = gramians.sum(0).diagonal().isfinite() | (now.unit is not None)  # (k,); a GradScaler must see the others
+    active = participants(step, list(now.losses), now.columns, torch.where(finite, numbers, torch.nan), None)
+    step.weights = torch.zeros(len(now.tasks), dtype=torch.float64)  # (K,)
+    if len(active):
+        now.solve(step, active, numbers)
+    own = now.weights(step, active)
+    write(engine.sharing.shared, engine.combine(own, keep=now.probe is not None))
+    now.write_heads(engine, step, own)
+    step.measure(engine.blocks.names, gramians, now.columns)
     return step, engine
 
 
@@ -81,13 +99,14 @@ def _weigh(now: Pass) -> tuple[Step, Engine | None]:
     active = participants(step, list(now.losses), now.columns, numbers, seen)
     if now.overflow(step, engine, numbers, seen):
         return step, engine
+    if not len(gramians):
+        active = _unmeasured(now, step)
     if now.setup.blockwise is not None:
         _by_block(now, step, engine, gramians, active, numbers)
     else:
         step.weights = torch.zeros(len(now.tasks), dtype=torch.float64)  # (K,)
-        if not engine.sharing.shared:  # nothing to weigh: every task has parameters of its own only
+        if not len(gramians):
             step.weights[step.active] = 1.0
-            step.events = tuple(event for event in step.events if event.kind != "zero")
         elif weights is not None:
             step.weights[now.columns] = torch.tensor(weights, dtype=torch.float64)
             step.weights[~step.active] = 0
@@ -114,10 +133,7 @@ def _again(now: Pass, weights: list[float]) -> tuple[Step, None]:
     if now.setup.heads == "weighted" and now.setup.starter.reduce is None:
         now.sum_up(active, step)
     else:
-        engine = now.setup.starter.once(now.scaled(now.losses))
-        own = now.weights(step, active)
-        write(engine.sharing.shared, engine.combine(own))
-        now.write_heads(engine, step, own)
+        now.once(active, step)
     return step, None
 
 
@@ -136,8 +152,15 @@ def _by_block(now: Pass, step: Step, engine: Engine, gramians: Tensor, active: A
     for place, i in enumerate(active):
         for weights, found in zip(wide, (*table[:, place].tolist(), rest), strict=True):
             weights[i] = found
-    write(engine.sharing.shared, engine.rows.combine_blocks(wide, engine.blocks.index))
+    rows = engine.rows if now.probe is None else engine.rows.pick(range(len(engine.rows)))  # a probe needs them later
+    write(engine.sharing.shared, rows.combine_blocks(wide, engine.blocks.index))
     now.write_heads(engine, step, [1.0] * len(now.columns))
+
+
+def _unmeasured(now: Pass, step: Step) -> Active:
+    """All finite tasks take part where nothing is there to weigh: they have no parameter in common."""
+    step.events = tuple(event for event in step.events if event.kind != "zero")
+    return np.flatnonzero(step.active[now.columns].numpy())
 
 
 def _aggregate(now: Pass) -> tuple[Step, Engine]:
@@ -153,11 +176,16 @@ def _aggregate(now: Pass) -> tuple[Step, Engine]:
     if now.overflow(step, engine, numbers, gramian):
         return step, engine
     step.measure(engine.blocks.names, gramians, now.columns)
+    if not len(gramians):
+        active = _unmeasured(now, step)
     combined: list[Tensor | None] = [None] * len(engine.sharing.shared)
-    if len(active):
+    places = now.places(engine) if len(gramians) else []
+    if len(active) and places:
         own = gramian.numpy()[np.ix_(active, active)]  # (k, k)
-        rows = now.rows(engine).pick(active.tolist())
-        combined = method.combine(rows, own, numbers.numpy()[active], now.context(active, engine.epsilon))
+        rows = now.rows(engine, active)
+        parts = method.combine(rows, own, numbers.numpy()[active], now.context(active, engine.epsilon))
+        for p, part in zip(places, parts, strict=True):
+            combined[p] = part
     factor = scaling.factor(now.setup.scale, method.native_scale, len(active))
     found = [c for c in combined if c is not None]
     if factor != 1 and found:
@@ -172,8 +200,20 @@ def _aggregate(now: Pass) -> tuple[Step, Engine]:
     if now.unit is not None and found:
         torch._foreach_mul_(found, now.unit)
     write(engine.sharing.shared, combined)
+    _sum_the_rest(now, engine, active, places)
     now.write_heads(engine, step, [1.0] * len(now.losses))
     return step, engine
+
+
+def _sum_the_rest(now: Pass, engine: Engine, active: Active, places: list[int]) -> None:
+    """The plain gradient for shared tensors that are none of the method's business."""
+    assert engine.rows is not None
+    others = sorted(set(range(len(engine.sharing.shared))) - set(places))
+    if others:
+        share = 1 / max(len(active), 1) if now.setup.scale == "mean" else 1.0
+        weights = [share if i in active else None for i in range(len(now.columns))]
+        summed = Rows([[row[p] for p in others] for row in engine.rows.rows]).combine(weights)
+        write([engine.sharing.shared[p] for p in others], summed)
 
 
 def _look_and_combine(now: Pass) -> tuple[Step, Engine | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from accord.balancer.settings import Heads
 from accord.balancer.solving import Blockwise, solve
 from accord.balancer.write import write, write_heads
 from accord.blocks import Granularity
-from accord.engines import Accumulated, Displaced, Engine, Held, Starter, cross_products, plain
-from accord.methods import Context, Method, Weighting
+from accord.engines import Accumulated, Displaced, Engine, Held, Starter, cross_products, meet, plain
+from accord.methods import Aggregation, Context, Method, Weighting
 from accord.rows import Rows
 from accord.step import Event, Step
 
@@ -27,7 +27,11 @@ Active = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Setup:
-    """What a Balancer was told at construction, and the parts that it works with."""
+    """What a Balancer was told at construction, and the parts that it works with.
+
+    Args:
+        outside: names for parameters that are not the model's, in the order in which they were met.
+    """
 
     model: nn.Module
     method: Method
@@ -37,6 +41,7 @@ class Setup:
     blocks: Granularity | Mapping[Tensor, str]
     blockwise: Blockwise | None
     refresh: Refresh
+    outside: dict[Tensor, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -79,18 +84,15 @@ class Pass:
             engine: Engine = Accumulated(self.held, blocks, reduce=setup.starter.reduce)
         else:
             start, probe = setup.starter.start, self.probe is not None
-            rows = rows or bool(self.second)
-            engine = start(self.scaled(self.losses), blocks, self.features, probe=probe, rows=rows)
+            rows, again = rows or bool(self.second), bool(self.second) and meet([self.losses, *self.second])
+            engine = start(self.scaled(self.losses), blocks, self.features, probe=probe, rows=rows, retain_graph=again)
         if self.second:
-            others = [start(self.scaled(losses), blocks, rows=True) for losses in self.second]
+            others = [start(self.scaled(losses), blocks, rows=True, retain_graph=again) for losses in self.second]
             cross = cross_products(*(engine, *others)[-2:])
             cross = cross if self.unit is None else cross / self.unit.double() ** 2
             if len(others) == 1:  # of two batches the direction is taken on both, of three on the first
                 engine = self._mean(engine, others[0], blocks)
         engine.unit = self.unit
-        if engine.rows is not None and setup.method.needs_gradients:
-            known: dict[Tensor, str] = {p: name for name, p in setup.model.named_parameters()}
-            engine.rows.names = [known.get(p, f"(outside {i})") for i, p in enumerate(engine.sharing.shared)]
         return engine, cross
 
     def _mean(self, first: Engine, second: Engine, blocks: Granularity | Mapping[Tensor, str]) -> Engine:
@@ -101,14 +103,26 @@ class Pass:
             both.take(list(self.losses), engine.sharing, engine.rows.rows, engine.heads, 0.5)
         return Accumulated(both, blocks)
 
-    def rows(self, engine: Engine) -> Rows:
+    def places(self, engine: Engine) -> list[int]:
+        """The shared tensors whose gradients the method reads: no inputs, whose shape may change with the batch."""
+        counted = zip(engine.sharing.shared, engine.sharing.measured, strict=True)
+        whole = isinstance(self.setup.method, Aggregation)  # it combines what is left out of the Gramian, too
+        return [p for p, (t, measured) in enumerate(counted) if measured or (whole and isinstance(t, nn.Parameter))]
+
+    def rows(self, engine: Engine, active: Active) -> Rows:
         """The rows as the method knows them: of the losses without the GradScaler's factor."""
         assert engine.rows is not None
-        if self.unit is None:
-            return engine.rows
-        return Rows(
-            [[None if g is None else g / self.unit for g in row] for row in engine.rows.rows], engine.rows.names
-        )
+        known: dict[Tensor, str] = {p: name for name, p in self.setup.model.named_parameters()}
+        outside, names = self.setup.outside, []
+        for p in (places := self.places(engine)):
+            tensor = engine.sharing.shared[p]
+            if tensor not in known:
+                outside.setdefault(tensor, f"(outside {len(outside)})")
+            names.append(known.get(tensor) or outside[tensor])
+        rows = [[engine.rows.rows[i][p] for p in places] for i in active]
+        if self.unit is not None:
+            rows = [[None if g is None else g / self.unit for g in row] for row in rows]
+        return Rows(rows, names)
 
     def overflow(self, step: Step, engine: Engine, numbers: Tensor, gramian: Tensor) -> bool:
         """Under a GradScaler, gradients that are not finite mean that its factor is too large: it must see that."""
@@ -118,8 +132,12 @@ class Pass:
         nothing: list[float | None] = [float("nan")] * len(self.columns)
         write(engine.sharing.shared, engine.combine(nothing))
         write_heads(engine.sharing.heads, engine.heads, nothing)
-        event = Event("overflow", "a gradient is not finite at this loss scale; the GradScaler will skip the step")
-        step.events = (*step.events, event)
+        names = [name for name, bad in zip(self.losses, broken.tolist(), strict=True) if bad]
+        text = f"the gradient of {', '.join(names)} is not finite at this loss scale; the GradScaler will skip the step"
+        step.events = (
+            *(e for e in step.events if e.kind != "nonfinite"),
+            Event("overflow", text),
+        )  # nobody is left out
         return True
 
     def begin(self, numbers: Tensor) -> Step:
@@ -138,7 +156,7 @@ class Pass:
         columns = np.array(self.columns, dtype=np.intp)[active]
         source = self.generator(torch.device("cpu"))
         if engine is not None and self.setup.method.needs_gradients:
-            known["rows"] = self.rows(engine).pick(active.tolist())
+            known["rows"] = self.rows(engine, active)
         if self.elsewhere is not None:
             self.elsewhere.tasks = tuple(list(self.losses)[i] for i in active)
             known["elsewhere"] = self.elsewhere
@@ -171,11 +189,21 @@ class Pass:
 
     def sum_up(self, active: Active, step: Step) -> None:
         """One backward pass of the weighted losses."""
+        if self.setup.starter.reduce is not None and len(active) < len(self.columns):
+            self.once(active, step)  # a distributed wrapper would wait for the parameters of who is left out
+            return
         scaled = list(self.scaled(self.losses).values())
         weights = self.weights(step, active)
         if len(active):
             with torch.enable_grad():
                 plain.backward([scaled[i] for i in active], [w for w in weights if w is not None])
+
+    def once(self, active: Active, step: Step) -> None:
+        """One backward pass of the weighted losses, the heads apart from it."""
+        engine = self.setup.starter.once(self.scaled(self.losses))
+        own = self.weights(step, active)
+        write(engine.sharing.shared, engine.combine(own))
+        self.write_heads(engine, step, own)
 
     def write_heads(self, engine: Engine, step: Step, weights: Sequence[float | None]) -> None:
         """Each task's own parameters: plain, or times its weight; nothing for a task that is not finite."""

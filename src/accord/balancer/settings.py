@@ -96,6 +96,8 @@ def check_blocks(
             f"refresh={refresh} keeps the weights of methods that read the Gramian alone; not {method!r}."
         )
     if group != "total":
+        if blocks != "total":
+            raise AccordError("group= decides in which blocks to measure; leave blocks= out, or set group='total'.")
         if not on_gramian or beside:
             raise AccordError(f"group={group!r} splits methods that read the Gramian alone; not {method!r}.")
         if engine not in ("auto", "stacked"):
@@ -113,6 +115,8 @@ def check_batches(
     second: object,
     validation: object,
     accumulated: bool,
+    engine: str = "auto",
+    blockwise: bool = False,
 ) -> None:
     """Refuse arguments of ``backward`` that the method does not use, and miss those that it needs.
 
@@ -123,6 +127,8 @@ def check_batches(
         second: as given, or None.
         validation: as given, or None.
         accumulated: this call is one of several micro-batches.
+        engine: ``auto`` or the name of an engine.
+        blockwise: the problem is solved block by block.
 
     Raises:
         AccordError: in either case.
@@ -143,8 +149,30 @@ def check_batches(
         raise AccordError(
             f"{method!r} computes losses several times: backward(compute, validation=validate) takes two functions."
         )
+    if features is not None and blockwise:
+        raise AccordError("group= needs all gradients at once, which features= avoids; leave one of them out.")
+    if accumulated and engine == "features":
+        raise AccordError(
+            "accumulate=True holds gradients of the parameters, which engine='features' does not measure."
+        )
     if accumulated and (features is not None or second is not None or validation is not None):
         raise AccordError("accumulate=True does not go together with features=, second= or validation=.")
+
+
+def check_attached(losses: Mapping[str, Tensor]) -> None:
+    """Refuse losses that would be weighted and then teach nothing.
+
+    Args:
+        losses: by task.
+
+    Raises:
+        AccordError: for one without a graph.
+    """
+    for name, loss in losses.items():
+        if not loss.requires_grad:
+            raise AccordError(
+                f"loss {name!r} reaches no parameter: it does not require a gradient. Leave it out or mend it."
+            )
 
 
 def check_second(losses: Mapping[str, Tensor], others: Sequence[Mapping[str, Tensor]]) -> None:

@@ -20,6 +20,8 @@ def write(parameters: Sequence[Tensor], gradients: list[Tensor | None]) -> None:
             continue
         if p.grad is None:
             p.grad = gradient.to(p.dtype)
+        elif p.grad.is_sparse and not gradient.is_sparse:
+            p.grad = (gradient + p.grad).to(p.dtype)
         else:
             p.grad.add_(gradient)
 

@@ -6,6 +6,7 @@ from accord.engines.features import Features as Features
 from accord.engines.held import Accumulated as Accumulated
 from accord.engines.held import Held as Held
 from accord.engines.held import cross_products as cross_products
+from accord.engines.held import meet as meet
 from accord.engines.segmented import Segmented as Segmented
 from accord.engines.stacked import Stacked as Stacked
 from accord.engines.start import ENGINES as ENGINES

@@ -21,6 +21,7 @@ from accord.inner import dots
 from accord.sharing import Node, Sharing
 
 MARGIN = 1.25  # how much fewer operations the factored form must need: small products run below full speed
+FACTORISED = (torch.float32, torch.float64)  # what LAPACK's QR takes, complex numbers aside
 TRIANGLE = 8.0  # what an operation of the QR factorisation costs, in those of a product
 
 
@@ -78,8 +79,8 @@ def layers(sharing: Sharing) -> list[Factored]:
     """The shared linear and convolution weights whose gradients are cheaper as factors.
 
     A weight qualifies if this step's graph uses it once, in one such layer; nothing is assumed about modules. Inputs
-    kept by hooks (non-reentrant checkpoints) are left alone: looking at them would run the forward pass again.
-    Only on the CPU, where it is measured.
+    kept by hooks (non-reentrant checkpoints) are left alone: looking at them would run the forward pass again. So are
+    weights with hooks of their own, which want to see the gradient. Only on the CPU, where it is measured.
 
     Args:
         sharing: which parameter is reached by which losses.
@@ -99,6 +100,10 @@ def layers(sharing: Sharing) -> list[Factored]:
                     found.append((layer, chain))
     if not found:
         return []
+    storages = {p.untyped_storage().data_ptr() for p in sharing.shared if p.layout == torch.strided}
+    for layer, _ in found:
+        if layer.matrix.untyped_storage().data_ptr() in storages:  # a parameter as input: the optimiser will change it
+            layer.matrix = layer.matrix.clone()
     parents = Counter(child for edges in sharing.graph.edges.values() for child, _ in edges)
     return [layer for layer, chain in found if all(parents[node] == 1 for node in chain)]
 
@@ -119,16 +124,22 @@ def _chain(node: Node, slot: int, transposed: bool) -> tuple[Node, ...]:
 
 def _layer(node: Node, saved: str, weight: Tensor, index: int, k: int) -> Factored | None:
     """The layer as factors, if that is cheaper for k tasks."""
-    if getattr(node, f"_raw_saved_{saved}").unpack_hook is not None:
+    if getattr(node, f"_raw_saved_{saved}").unpack_hook is not None or weight._backward_hooks:
         return None
     convolution = saved == "input"
     if convolution and (node._saved_transposed or node._saved_groups != 1 or weight.ndim > 4):
         return None
+    if convolution and any(
+        len(setting) != weight.ndim - 2 for setting in (node._saved_stride, node._saved_padding, node._saved_dilation)
+    ):  # one number for all dimensions
+        return None
     if not convolution and getattr(node, "_saved_alpha", 1) != 1:
         return None
     x = getattr(node, f"_saved_{saved}")
-    outside, inside = len(weight), weight[0].numel()
-    if x.dtype != weight.dtype or not _cheaper(k, _rows(node, x, weight) if convolution else len(x), inside, outside):
+    outside, inside = len(weight), weight.shape[1:].numel()
+    if x.dtype != weight.dtype or weight.dtype not in FACTORISED or x.layout != torch.strided:
+        return None
+    if not _cheaper(k, _rows(node, x, weight) if convolution else len(x), inside, outside):
         return None
     matrix = _unfolded(node, x, weight) if convolution else x.detach()
     return Factored(index, weight, node, matrix)

@@ -63,7 +63,8 @@ class Features(Engine):
             )
         self.sharing = sharing
         self.retain_graph = retain_graph
-        self.head = Heads(sharing, losses, cut, retain_graph)
+        # What the user names may lie below nodes that heads share; the graph's own cut never does.
+        self.head = Heads(sharing, losses, cut, retain_graph or features is not None)
         self.heads = self.head.gradients
         self.blocks = Blocks(("features",), (0,) * len(self.head.edges))
         self.gramians = self.head.cotangents.gramians(self.blocks)  # (1, K, K)

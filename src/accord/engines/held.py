@@ -10,7 +10,7 @@ from accord.blocks import Granularity, partition
 from accord.engines.engine import Engine
 from accord.engines.stacked import task_gradients
 from accord.rows import Reduce, Rows
-from accord.sharing import Graph, Sharing, discover, named
+from accord.sharing import Graph, Sharing, discover, named, root, walk
 
 
 class Held:
@@ -104,6 +104,7 @@ class Accumulated(Engine):
                 reduce([g for g in row if g is not None])
         self.blocks = partition(held.model, shared, self.sharing.measured, granularity)
         self.gramians = self.rows.gramians(self.blocks)  # (B, K, K)
+        held.gradients = {}
 
     def inner(self, vectors: Sequence[Tensor | None]) -> Tensor:
         """See ``Engine.inner``; exact."""
@@ -112,6 +113,17 @@ class Accumulated(Engine):
     def combine(self, weights: Sequence[float | None], keep: bool = False) -> list[Tensor | None]:
         """See ``Engine.combine``."""
         return self.rows.combine(weights, keep)
+
+
+def meet(batches: Sequence[Mapping[str, Tensor]]) -> bool:
+    """Whether the graphs of several batches have more than their leaves in common, as parts of one forward pass do.
+
+    Args:
+        batches: losses by task.
+    """
+    graphs = [walk([root(name, loss) for name, loss in losses.items()]) for losses in batches]
+    inside = [node for graph in graphs for node in graph.order if graph.edges[node]]
+    return len(set(inside)) < len(inside)
 
 
 def cross_products(first: Engine, second: Engine) -> Tensor:

@@ -83,6 +83,7 @@ def fold(vector: Tensor, signs: Tensor, start: int) -> Tensor:
     Returns:
         (k,) float64.
     """
+    vector = vector.to_dense() if vector.is_sparse else vector
     signed = vector.reshape(-1) * signs  # (n,)
     start %= SIZE
     total = torch.zeros(SIZE, dtype=torch.float64, device=vector.device)  # (k,)

@@ -97,6 +97,11 @@ class Starter:
             return self.start(losses)
         return Once(sharing, list(losses.values()), reduce=self.reduce)
 
+    def reached(self, losses: Mapping[str, Tensor]) -> list[Tensor]:
+        """All leaves that the losses reach, also those that are not the model's."""
+        sharing = discover(self.model, losses, self.shared)
+        return [*sharing.shared, *(p for own in sharing.heads for p in own)]
+
     def values(self, losses: Mapping[str, Tensor]) -> Tensor:
         """(K,) float64 values of the losses on their device, averaged over ranks."""
         numbers = values(losses)
