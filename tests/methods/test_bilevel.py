@@ -578,6 +578,16 @@ def test_they_find_their_optimum_on_full_batches(method, steps, label):
     assert d @ d <= expected @ expected + 1e-3 * float(gramian.diagonal().max())
 
 
+@pytest.mark.parametrize("k", [2, 3, 7])
+def test_modo_does_not_see_the_order_of_tasks(k):
+    """On gradients of the size that γ is made for; far above, its projection puts one of equal tasks first."""
+    rows = inputs.conflicting(k, 0)
+    order = torch.randperm(k, generator=torch.Generator().manual_seed(1))
+    weights = [MoDo(gamma=0.01)(cross=r @ r.T, losses=torch.ones(k)) for r in (rows, rows[order])]
+    assert torch.allclose(weights[1], weights[0][order], rtol=1e-6)
+    assert float(weights[0].std()) > 0
+
+
 @pytest.mark.parametrize("size", [1e-4, 1e4])
 def test_sdmgrad_does_not_see_the_unit_of_the_losses(size):
     """With a step that converges; the published η = 10 blows rounding up, so that no tolerance could be promised."""

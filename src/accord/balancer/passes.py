@@ -134,10 +134,8 @@ class Pass:
         write_heads(engine.sharing.heads, engine.heads, nothing)
         names = [name for name, bad in zip(self.losses, broken.tolist(), strict=True) if bad]
         text = f"the gradient of {', '.join(names)} is not finite at this loss scale; the GradScaler will skip the step"
-        step.events = (
-            *(e for e in step.events if e.kind != "nonfinite"),
-            Event("overflow", text),
-        )  # nobody is left out
+        others = (event for event in step.events if event.kind != "nonfinite")  # nobody is left out
+        step.events = (*others, Event("overflow", text))
         return True
 
     def begin(self, numbers: Tensor) -> Step:

@@ -11,6 +11,9 @@ from accord.linalg.pinv import eigen
 from accord.linalg.scaling import EPSILON
 from accord.methods import checks
 from accord.methods.method import Array, Context, Scale, Weighting
+from accord.methods.outcomes import zeros
+
+CANCELLED = 1e-9  # entries of Vᵀ1 are wrong by about 1e-16: below this, the direction would follow rounding
 
 
 @dataclass(eq=False, repr=False)
@@ -57,4 +60,8 @@ class AlignedMTL(Weighting):
             scale = values[(len(values) - 1) // 2]
         else:
             scale = values.mean()
-        return vectors @ (vectors.sum(0) * np.sqrt(scale / values))
+        along = vectors.sum(0)  # (r,), Vᵀ1
+        along = np.where(np.abs(along) > CANCELLED, along, 0.0)
+        if not along.any():
+            return zeros(self, len(gramian))
+        return vectors @ (along * np.sqrt(scale / values))

@@ -46,7 +46,7 @@ class MoDo(Weighting):
 
     needs_second_batch: ClassVar[bool] = True
     native_scale: ClassVar[Scale] = "mean"
-    laws: ClassVar[frozenset[str]] = frozenset({"PE"})
+    # No laws: permutation does not matter, but where ``γ|A|`` is far above 1, rounding decides between equal tasks.
 
     def __post_init__(self) -> None:
         checks.number(self, "gamma", above=0.0)
