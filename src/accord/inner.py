@@ -1,7 +1,8 @@
 """Inner products of long vectors, exact enough to decide signs: float32 products of short pieces, float64 sums.
 
 One float32 ``J @ J.T`` at K = 2 and P = 1e7 is off by 2e-4; summing pieces of 4096 columns in float64 keeps the
-error of a cosine below 1e-7, at the cost of one pass over the rows through the cache and no copy of K x P.
+error of a cosine below 1e-7, at the cost of one pass over the rows through the cache and no copy of K x P. What fits
+into the cache in float64 is one float64 product, which costs less than the pieces would.
 """
 
 from __future__ import annotations
@@ -15,16 +16,42 @@ PIECE = 4096  # columns that one float32 product sums
 CACHE = 1 << 18  # scalars that are gathered at once: 1 MiB of float32 stays in the cache
 
 
-def gramian(vectors: Sequence[Tensor]) -> Tensor:
+def squares(vectors: Tensor) -> Tensor:
+    """``v_i · v_i``, the diagonal of the Gramian alone.
+
+    Args:
+        vectors: (k, ...).
+
+    Returns:
+        (k,) float64.
+    """
+    if 2 * vectors.numel() > CACHE:
+        return torch.cat([dots([v], v) for v in vectors])
+    return _real(vectors).reshape(len(vectors), -1).double().square().sum(1)
+
+
+def gramian(vectors: Sequence[Tensor] | Tensor) -> Tensor:
     """``G_ij = v_i · v_j`` for k tensors of equal size.
 
     Args:
-        vectors: k tensors of n scalars each, of any shape.
+        vectors: k tensors of n scalars each, of any shape, or one tensor (k, ...).
 
     Returns:
         (k, k) float64, symmetric, on the device of the vectors.
     """
-    flat = [_flat(v) for v in vectors]  # k x (n,)
+    size = vectors.numel() if isinstance(vectors, Tensor) else len(vectors) * vectors[0].numel()
+    total = _at_once(vectors) if 2 * size <= CACHE else _in_pieces([_flat(v) for v in vectors])  # (k, k)
+    return (total + total.T) / 2  # kernels may round G_ij and G_ji differently
+
+
+def _at_once(vectors: Sequence[Tensor] | Tensor) -> Tensor:
+    if not isinstance(vectors, Tensor):
+        vectors = torch.stack([_flat(v) for v in vectors])  # (k, n)
+    rows = _real(vectors).reshape(len(vectors), -1).double()  # (k, n)
+    return rows @ rows.T  # (k, k)
+
+
+def _in_pieces(flat: list[Tensor]) -> Tensor:
     k, n = len(flat), flat[0].numel()
     total = torch.zeros(k, k, dtype=torch.float64, device=flat[0].device)  # (k, k)
     width = max(PIECE, CACHE // k // PIECE * PIECE)
@@ -42,7 +69,7 @@ def gramian(vectors: Sequence[Tensor]) -> Tensor:
         if whole < rows.shape[1]:
             rest = rows[:, whole:]  # (k, < PIECE)
             total += (rest @ rest.T).double()
-    return (total + total.T) / 2  # (k, k); kernels may round G_ij and G_ji differently
+    return total
 
 
 def dots(vectors: Sequence[Tensor], other: Tensor) -> Tensor:
@@ -62,5 +89,9 @@ def dots(vectors: Sequence[Tensor], other: Tensor) -> Tensor:
 
 
 def _flat(v: Tensor) -> Tensor:
-    v = v.to_dense() if v.is_sparse else v
-    return (torch.view_as_real(v) if v.is_complex() else v).reshape(-1)
+    v = _real(v.to_dense() if v.is_sparse else v)
+    return v if v.ndim == 1 else v.reshape(-1)
+
+
+def _real(v: Tensor) -> Tensor:
+    return torch.view_as_real(v) if v.is_complex() else v

@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accord.linalg.lawson_hanson import lawson_hanson
-from accord.linalg.nnls import nnls
+from accord.linalg.nnls import nnls, pivot_one
 from accord.linalg.scaling import EPSILON, is_stationary, regularised
 from accord.linalg.solution import Solution
 from accord.linalg.splitting import douglas_rachford
 
 Array = NDArray[np.float64]
-FEW = 8  # below, plain pivoting is done before it is known whether the matrix is singular
+FEW = 8  # below, plain pivoting is tried before it is known whether the matrix is singular
+SOME = 16  # the same for a single program
 
 
 def onto_dual_cone(cosines: Array, weights: Array, epsilon: float = EPSILON) -> Solution:
@@ -38,14 +39,18 @@ def onto_dual_cone(cosines: Array, weights: Array, epsilon: float = EPSILON) -> 
     size = float(np.abs(weights).max(initial=0.0)) or 1.0
     unit = weights / size  # (K,)
     matrix = regularised(cosines, epsilon)
-    target = -(matrix @ unit)[None]  # (1, K)
-    if len(unit) >= FEW and _singular(cosines, epsilon):
-        guess = np.maximum(douglas_rachford(matrix, target, 0.1, 60), 0.0)  # (1, K)
-        if is_stationary(cosines, unit + guess[0], epsilon):  # no projection is longer than this, which is zero
-            return Solution(size * (unit + guess[0]), True, 0, 0.0)
-        found = lawson_hanson(matrix, target, guess)
-    else:
-        found = nnls(matrix, target)
+    target = -(matrix @ unit)  # (K,)
+    if len(unit) < SOME or not _singular(cosines, epsilon):
+        found = pivot_one(matrix, target, 6)
+        if found.converged:
+            return found._replace(value=size * (unit + found.value))
+    guess = np.maximum(douglas_rachford(matrix, target[None], 0.1, 20 + len(unit)), 0.0)  # (1, K)
+    if is_stationary(cosines, unit + guess[0], epsilon):  # the projection is not longer than this, which is zero
+        return Solution(size * (unit + guess[0]), True, 0, 0.0)
+    found = pivot_one(matrix, target, 3, guess[0] > 0)
+    if found.converged:
+        return found._replace(value=size * (unit + found.value))
+    found = lawson_hanson(matrix, target[None], guess)
     return found._replace(value=size * (unit + found.value[0]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from accord.linalg.nnls import nnls
+from accord.linalg.nnls import nnls_one
 from accord.linalg.scaling import EPSILON, regularised
 from accord.linalg.solution import Solution
 
@@ -34,6 +34,6 @@ def min_norm(norms: Array, cosines: Array, epsilon: float = EPSILON) -> Solution
     ratio = norms.min() / norms  # (K,)
     matrix = regularised(cosines, epsilon, share=0.01)
     matrix += ratio[:, None] * ratio
-    found = nnls(matrix, ratio[None])
-    weights = ratio * found.value[0]  # (K,), s/n up to a factor
+    found = nnls_one(matrix, ratio)
+    weights = ratio * found.value  # (K,), s/n up to a factor
     return found._replace(value=weights / weights.sum())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,15 +18,15 @@ LARGE = 12  # from this many unknowns on, a first guess by splitting is cheaper 
 REGULAR = 1e5  # a matrix whose inverse is larger than this is not to be inverted
 
 
-def nnls(matrix: Array, targets: Array, *, cap: int = 12) -> Solution:
+def nnls(matrix: Array, targets: Array, *, cap: int = 8) -> Solution:
     """``min ½ sᵀAs − bᵀs`` over ``s ≥ 0`` for every row ``b`` of the targets, by block principal pivoting.
 
     Júdice & Pires 1994 (Computers & Operations Research 21(5)), with its backup rule: all
     violators of ``s_F ≥ 0``, ``y = As − b ≥ 0`` change sides at once; if that did not reduce their number three times
     running, only the last one does. It takes at most about 7 rounds where A is well conditioned. On nearly singular
     matrices it can cycle for want of exact arithmetic; what is unfinished after `cap` rounds goes to Lawson and
-    Hanson's method, which cannot. Many large problems begin where a few steps of Douglas and Rachford's splitting
-    end, and with a nearly singular matrix Lawson and Hanson's method goes on from there.
+    Hanson's method, which cannot. A few steps of Douglas and Rachford's splitting give both a first guess: pivoting
+    if there are many large problems, and Lawson and Hanson's method wherever the matrix is nearly singular.
 
     Args:
         matrix: A (K, K), positive definite, with a diagonal of about one.
@@ -41,7 +43,8 @@ def nnls(matrix: Array, targets: Array, *, cap: int = 12) -> Solution:
         [[1.0, 0.5], [0.5, 1.0]]
     """
     if len(targets) == 1:
-        return _single(matrix, targets, cap)
+        found = nnls_one(matrix, targets[0], cap=cap)
+        return found._replace(value=found.value[None])
     inverse, start = None, np.zeros_like(targets)  # (R, K)
     free = targets > TOLERANCE * float(np.abs(targets).max(initial=0.0))  # (R, K)
     if not free.any():
@@ -92,11 +95,52 @@ def _pivot(
     return result, todo, cap
 
 
-def _single(matrix: Array, targets: Array, cap: int) -> Solution:
-    """The same for one right-hand side, without what only many need."""
-    size, (target,) = len(matrix), targets
+def nnls_one(matrix: Array, target: Array, *, cap: int = 8) -> Solution:
+    """The same for one right-hand side, without what only many need.
+
+    Args:
+        matrix: A (K, K).
+        target: b (K,).
+        cap: rounds of block pivoting.
+
+    Returns:
+        A Solution whose value is s (K,).
+
+    Example:
+        >>> nnls_one(np.eye(2), np.array([2.0, -1.0])).value.tolist()
+        [2.0, 0.0]
+    """
+    found = pivot_one(matrix, target, cap)
+    if found.converged:
+        return found
+    start = np.maximum(douglas_rachford(matrix, target[None], 0.1, 20 + len(matrix)), 0.0)  # (1, K)
+    found = pivot_one(matrix, target, 3, start[0] > 0)
+    if found.converged:
+        return found
+    found = lawson_hanson(matrix, target[None], start)
+    return found._replace(value=found.value[0])
+
+
+def pivot_one(matrix: Array, target: Array, cap: int, free: NDArray[np.bool_] | None = None) -> Solution:
+    """Block pivoting for one right-hand side.
+
+    Args:
+        matrix: A (K, K).
+        target: b (K,).
+        cap: rounds.
+        free: (K,) a guess which entries are not zero; None: where b is positive.
+
+    Returns:
+        A Solution whose value is s (K,); zero and not converged if it is not finished after `cap` rounds.
+
+    Example:
+        >>> pivot_one(np.eye(2), np.array([2.0, -1.0]), 5).value.tolist()
+        [2.0, 0.0]
+    """
+    size = len(matrix)
     tolerance = TOLERANCE * float(np.abs(target).max(initial=0.0))
-    free, best, patience = target > tolerance, size + 1, 3
+    free = target > tolerance if free is None else free
+    best, patience = size + 1, 3
     for rounds in range(cap):
         if free.all():
             value = np.linalg.solve(matrix, target)  # (K,)
@@ -107,11 +151,10 @@ def _single(matrix: Array, targets: Array, cap: int) -> Solution:
             bad = np.where(free, value, matrix @ value - target) < -tolerance
         count = int(np.count_nonzero(bad))
         if not count:
-            return Solution(np.maximum(value, 0.0)[None], True, rounds + 1, 0.0)
+            return Solution(np.maximum(value, 0.0), True, rounds + 1, 0.0)
         patience = 3 if count < best else patience - 1
         best = min(best, count)
         if patience < 0:
             bad = np.arange(size) == bad.nonzero()[0][-1]
         free = free ^ bad
-    found = lawson_hanson(matrix, targets, np.zeros_like(targets))
-    return found._replace(iterations=found.iterations + cap)
+    return Solution(np.zeros(size), False, cap, math.inf)

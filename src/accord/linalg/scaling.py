@@ -29,7 +29,7 @@ def scaled(gramian: Array) -> tuple[Array, Array]:
         >>> norms.tolist(), cosines.tolist()
         ([2.0, 3.0], [[1.0, -0.5], [-0.5, 1.0]])
     """
-    norms = np.sqrt(np.diagonal(gramian))  # (K,)
+    norms = np.sqrt(gramian.diagonal())  # (K,)
     cosines = gramian / norms[:, None]  # (K, K), two divisions: the product of two norms could overflow
     cosines /= norms
     np.maximum(cosines, -1.0, out=cosines)  # with the next line cheaper than np.clip for small arrays

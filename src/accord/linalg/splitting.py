@@ -34,10 +34,12 @@ def douglas_rachford(matrix: Array, targets: Array, penalty: float, steps: int) 
     size = len(matrix)
     shifted = matrix.copy()
     shifted.flat[:: size + 1] += penalty
-    inverse = np.linalg.inv(shifted)  # (K, K)
+    inverse = np.linalg.inv(shifted).astype(np.float64, copy=False)  # (K, K)
     constant = RELAXATION * (targets @ inverse)  # (R, K)
     mirror = RELAXATION * penalty * inverse  # (K, K)
     mirror.flat[:: size + 1] -= RELAXATION / 2
+    if len(targets) == 1:
+        return _one(mirror, constant[0], np.maximum(targets[0], 0.0), steps)[None, :]
     point = np.maximum(targets, 0.0)  # (R, K)
     size_of, product = np.empty_like(point), np.empty_like(point)
     for _ in range(steps):
@@ -47,3 +49,15 @@ def douglas_rachford(matrix: Array, targets: Array, penalty: float, steps: int) 
         point += product
         point += constant
     return point
+
+
+def _one(mirror: Array, constant: Array, point: Array, steps: int) -> Array:
+    """(K,), the same for one row: a step is the product of (|v|, v, 1) with one matrix, in as few calls as can be."""
+    size = len(point)
+    step = np.concatenate([mirror, (1 - RELAXATION / 2) * np.eye(size), constant[None]])  # (2K + 1, K)
+    state = np.ones(2 * size + 1)
+    state[size:-1] = point
+    for _ in range(steps):
+        np.abs(state[size:-1], out=state[:size])
+        state[size:-1] = state.dot(step)
+    return state[size:-1]

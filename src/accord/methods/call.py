@@ -7,9 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from accord import inner
 from accord.errors import AccordError
 from accord.linalg.scaling import EPSILON
-from accord.methods.method import Aggregation, Array, Context, Method, Weighting
+from accord.methods.method import Aggregation, Array, Context, Elementwise, Method, Weighting
+from accord.randomness import generator as on_device
 from accord.rows import Rows
 
 
@@ -44,14 +46,14 @@ def call(
     """
     if method.needs_validation:
         raise AccordError(f"{method!r} looks at other parameters than the present ones; use it in a Balancer.")
-    rows = None if gradients is None else _rows(gradients)
-    if rows is not None:
+    if gradients is not None:
+        gradients = _gradients(gradients)
         if gramian is not None:
             raise AccordError("gradients and gramian were both given; give one of them.")
-        gramian = rows.gramian().to(gradients.dtype)  # type: ignore[union-attr]
+        gramian = _seen(gradients, method.needs_gramian).to(gradients.dtype)
     like = _check(method, gramian, losses, gradients, cross, generator)
     total = len(like)
-    products = None if gramian is None else _products(gramian)
+    products = None if gramian is None else _products(gramian) if gradients is None else _numpy(gramian)
     values = None if losses is None else _numpy(losses)
     pairs = None if cross is None else _numpy(cross)
     seen = products
@@ -62,20 +64,18 @@ def call(
     if not len(active):
         method.report("stationary", "no task has a finite, non-zero gradient; the direction is zero")
     else:
-        whole = len(active) == total
-        inner = products if method.needs_gramian else None
-        if inner is not None and not whole:
-            inner = inner[np.ix_(active, active)]
         context = Context(
             active,
             total,
             generator or torch.default_generator,
             accuracy(like.dtype, total),
-            rows=None if rows is None else rows.pick(active.tolist()),
-            cross=None if pairs is None else pairs[np.ix_(active, active)],
+            rows=None if gradients is None else _rows(gradients, active),
+            cross=_among(pairs, active),
         )
-        own = values if values is None or whole else values[active]
-        weights[active] = method.finish(method.solve(inner, own, context), context)
+        own = method.solve(
+            _among(products, active) if method.needs_gramian else None, _among(values, active), context
+        )  # (k,)
+        weights[active] = method.finish(own, context)
     return torch.as_tensor(weights).to(device=like.device, dtype=like.dtype)  # (K,)
 
 
@@ -103,18 +103,22 @@ def aggregate(
     """
     if method.needs_validation:
         raise AccordError(f"{method!r} looks at other parameters than the present ones; use it in a Balancer.")
-    rows = _rows(gradients)
-    gramian = rows.gramian()  # (K, K)
+    gradients = _gradients(gradients)
+    gramian = _seen(gradients, not isinstance(method, Elementwise))
     _check(method, gramian, losses, gradients, None, generator)
-    products, values = _products(gramian), None if losses is None else _numpy(losses)
+    products, values = _numpy(gramian), None if losses is None else _numpy(losses)
     active = active_tasks(products, values)
     if not len(active):
         method.report("stationary", "no task has a finite, non-zero gradient; the direction is zero")
         return torch.zeros_like(gradients[0])
     epsilon = EPSILON if gradients.dtype == torch.float64 else 1.2e-7  # the Gramian itself was not rounded
     context = Context(active, len(gradients), generator or torch.default_generator, epsilon)
-    own = None if values is None else values[active]
-    (combined,) = method.combine(rows.pick(active.tolist()), products[np.ix_(active, active)], own, context)
+    if isinstance(method, Elementwise):  # its rows are stacked already
+        present = gradients if len(active) == len(gradients) else gradients[torch.from_numpy(active)]  # (k, ...)
+        return method.reduce(present, on_device(gradients.device, context.generator))
+    among = _among(products, active)
+    assert among is not None
+    (combined,) = method.combine(_rows(gradients, active), among, _among(values, active), context)
     assert combined is not None
     return combined.to(gradients.dtype)
 
@@ -137,13 +141,13 @@ def active_tasks(gramian: Array | None, losses: Array | None = None) -> NDArray[
         [0]
     """
     if gramian is not None and losses is None and np.isfinite(gramian).all():  # the usual case, in fewer calls
-        squares = np.diagonal(gramian)
+        squares = gramian.diagonal()
         if squares.min() > 1e-24 * squares.max():
             return np.arange(len(gramian))
     count = len(gramian) if gramian is not None else 0 if losses is None else len(losses)
     good = np.ones(count, dtype=bool) if losses is None else np.isfinite(losses)
     if gramian is not None:
-        squares = np.diagonal(gramian)
+        squares = gramian.diagonal()
         good &= np.isfinite(squares)
         good &= np.isfinite(gramian[:, good]).all(1)
         good &= squares > 1e-24 * squares.max(where=good, initial=0.0)
@@ -172,7 +176,7 @@ def _numpy(tensor: Tensor) -> Array:
 def _products(gramian: Tensor) -> Array:
     """The Gramian, made exactly symmetric; a negative square or two products for one pair is refused."""
     array = _numpy(gramian)  # (K, K)
-    squares = np.diagonal(array)
+    squares = array.diagonal()
     if (array == array.T).all() and squares.min() >= 0:  # nothing to mend
         return array.copy()  # the tensor is the caller's
     if (squares < 0).any():
@@ -186,12 +190,31 @@ def _products(gramian: Tensor) -> Array:
         return (array + array.T) / 2
 
 
-def _rows(gradients: Tensor) -> Rows:
-    """The rows of one tensor (K, ...); its only parameter has no name."""
-    if not isinstance(gradients, Tensor) or not gradients.is_floating_point() or gradients.ndim < 2:
-        found = f"{gradients.dtype} {tuple(gradients.shape)}" if isinstance(gradients, Tensor) else repr(gradients)
-        raise AccordError(f"gradients is {found}, expected a real floating-point tensor (K, P).")
-    return Rows([[row] for row in gradients.detach()], [""])
+def _seen(gradients: Tensor, products: bool) -> Tensor:
+    """(K, K), their inner products or, if nobody reads these, only the squares, which say whose gradient is broken."""
+    return inner.gramian(gradients) if products else inner.squares(gradients).diag()
+
+
+def _among(array: Array | None, active: NDArray[np.intp]) -> Array | None:
+    """What belongs to the active tasks: (k, k) of (K, K), (k,) of (K,)."""
+    if array is None or len(active) == len(array):
+        return array
+    return array[active] if array.ndim == 1 else array[active[:, None], active]
+
+
+def _rows(gradients: Tensor, active: NDArray[np.intp]) -> Rows:
+    """The rows of the active tasks; their only parameter has no name."""
+    rows = gradients.unbind()
+    return Rows([[rows[i]] for i in active.tolist()], [""])
+
+
+def _gradients(gradients: Tensor) -> Tensor:
+    """Refuse what is no tensor (K, ...); without its graph."""
+    tensor = isinstance(gradients, Tensor)
+    if not tensor or not gradients.is_floating_point() or gradients.ndim < 2 or not len(gradients):
+        found = f"{gradients.dtype} {tuple(gradients.shape)}" if tensor else repr(gradients)
+        raise AccordError(f"gradients is {found}, expected a real floating-point tensor (K, P) with K >= 1.")
+    return gradients.detach()
 
 
 def _check(
@@ -208,9 +231,7 @@ def _check(
     if gramian is None and method.needs_gramian:
         raise AccordError(f"{method!r} reads the Gramian of the task gradients, but none was given.")
     if cross is None and method.needs_second_batch:
-        raise AccordError(
-            f"{method!r} reads inner products between the gradients of two batches; give cross= (K, K)."
-        )
+        raise AccordError(f"{method!r} reads inner products between the gradients of two batches; give cross= (K, K).")
     for name, tensor, shape, ndim in (
         ("gramian", gramian, "(K, K)", 2),
         ("losses", losses, "(K,)", 1),

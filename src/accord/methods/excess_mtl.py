@@ -13,6 +13,7 @@ from accord.methods import checks
 from accord.methods.memory import Memory
 from accord.methods.method import Array, Context, Scale, Weighting
 from accord.methods.state import PerTask
+from accord.rows import SMALL
 
 SHIFT = 1e-7  # under the root; from the official code
 FARTHEST = 1e100  # bounds E/E⁰ where E⁰ has underflowed
@@ -68,7 +69,8 @@ class ExcessMTL(Weighting):
         excess = self._excess(context)  # (k,), E
         state.grow(context.total)
         learning = state["steps"][active] >= self.warmup  # (k,)
-        state["first"][active[~learning]] += excess[~learning]
+        if not learning.all():
+            state["first"][active[~learning]] += excess[~learning]
         state["steps"][active] += 1
         if not learning.any():
             return np.ones(len(active))
@@ -84,11 +86,16 @@ class ExcessMTL(Weighting):
         """(k,) E, with the squares of this step already in S."""
         assert context.rows is not None
         sums = self._memory.rows(context.active.tolist(), context.rows)
-        found = []
-        for own, row in zip(sums.rows, context.rows.rows, strict=True):
-            parts = [_part(s, g) for s, g in zip(own, row, strict=True) if s is not None and g is not None]
-            found.append(torch.stack(parts).sum())
-        return torch.stack(found).cpu().numpy()
+        tasks: list[int] = []
+        parts: list[Tensor] = []
+        for own, column in zip(zip(*sums.rows, strict=True), zip(*context.rows.rows, strict=True), strict=True):
+            squares, gradients = ([t for t in tensors if t is not None] for tensors in (own, column))  # k' x (...)
+            tasks += [i for i, g in enumerate(column) if g is not None]
+            some = max(1, SMALL // max(1, squares[0].numel())) if squares else 1  # small ones are joined
+            for first in range(0, len(squares), some):
+                parts.append(_shares(squares[first : first + some], gradients[first : first + some]))
+        shares = torch.cat(parts).cpu().numpy()
+        return np.bincount(tasks, shares, len(context.active)).astype(np.float64, copy=False)
 
     def state_dict(self) -> dict[str, Any]:
         """S, the logarithms of the weights, the sums of the first E and the numbers of steps."""
@@ -100,8 +107,12 @@ class ExcessMTL(Weighting):
         self._memory.load_state_dict(state["squares"])
 
 
-def _part(squares: Tensor, gradient: Tensor) -> Tensor:
-    """One tensor's share of E, float64; its squares are added to S in place."""
-    size = (gradient.to_dense() if gradient.is_sparse else gradient).to(squares.dtype).abs()  # (...)
-    squares.addcmul_(size, size)
-    return (size / (squares + SHIFT).sqrt_()).mul_(size).sum(dtype=torch.float64)  # finite even where S overflows
+def _shares(squares: list[Tensor], gradients: list[Tensor]) -> Tensor:
+    """(c,) the shares of c tensors of one shape in E, float64; their squares are added to S in place."""
+    gradients = [g.to_dense() if g.is_sparse else g for g in gradients]
+    sizes = torch.stack(gradients).to(squares[0].dtype).abs()  # (c, ...)
+    each = gradients if gradients[0].dtype == sizes.dtype else sizes.unbind()
+    torch._foreach_addcmul_(squares, each, each)
+    roots = torch.stack(squares).add_(SHIFT).sqrt_()  # (c, ...)
+    shares = torch.div(sizes, roots, out=roots).mul_(sizes)  # (c, ...), finite even where S overflows
+    return shares.reshape(len(shares), -1).sum(1, dtype=torch.float64)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from accord.methods import checks
 from accord.methods.method import Elementwise, Scale
+from accord.rows import SMALL
 
 
 @dataclass(eq=False, repr=False)
@@ -45,12 +46,20 @@ class GradDrop(Elementwise):
     def reduce(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """Combine the gradients of one tensor. See the class."""
         wide = torch.promote_types(rows.dtype, torch.float32)  # sums of half-precision rows need a wider accumulator
-        positive = torch.zeros(rows.shape[1:], dtype=wide, device=rows.device)  # (...)
-        negative = torch.zeros_like(positive)  # (...)
-        for row in rows:  # (...), one at a time: no (K, ...) temporary
-            positive += row.clamp(min=0)
-            negative += row.clamp(max=0)
+        positive, negative = _parts(rows, wide)  # (...)
         draw = torch.rand(positive.shape, dtype=wide, device=rows.device, generator=generator)  # (...), U in [0, 1)
         # Q = positive/(positive − negative) > U, without the division: 0/0 keeps the empty negative part.
         kept = torch.where(positive > draw * (positive - negative), positive, negative)  # (...)
         return (self.leak * (positive + negative) + (1 - self.leak) * kept).to(rows.dtype)
+
+
+def _parts(rows: Tensor, wide: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The sums of the positive and of the negative entries, (...) each."""
+    if rows.numel() <= SMALL:
+        return rows.clamp(min=0).sum(0, dtype=wide), rows.clamp(max=0).sum(0, dtype=wide)
+    positive = torch.zeros(rows.shape[1:], dtype=wide, device=rows.device)  # (...)
+    negative = torch.zeros_like(positive)  # (...)
+    for row in rows:  # (...), one at a time: no (K, ...) temporary
+        positive += row.clamp(min=0)
+        negative += row.clamp(max=0)
+    return positive, negative

@@ -96,8 +96,10 @@ class Memory:
                 f"parameter {name!r} has shape {tuple(like.shape)}, but gradients of shape {tuple(tensor.shape)} are "
                 "kept for it; was the state saved with another model?"
             )
-        kept[name] = tensor.to(like.device)  # a loaded state waits on the CPU
-        return kept[name]
+        if tensor.device != like.device:  # a loaded state waits on the CPU
+            tensor = tensor.to(like.device)
+        kept[name] = tensor
+        return tensor
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of the tensors, by slot and name."""
