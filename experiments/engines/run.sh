@@ -10,4 +10,3 @@ for cases in "mlp transformer" conv; do
   [ -e $out ] || $python -W ignore benchmarks/engines.py --cases $cases --tasks 40 --repeats 3 --json $out
 done
 [ -e $here/memory.json ] || $python benchmarks/memory.py --json $here/memory.json
-[ -e $here/solvers.txt ] || $python benchmarks/solvers.py | tee $here/solvers.txt
