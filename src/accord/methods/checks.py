@@ -131,6 +131,23 @@ def pick(method: Method, name: str, active: NDArray[np.intp], total: int) -> Arr
     return np.asarray(values)[active]
 
 
+def shares(method: Method, active: NDArray[np.intp], total: int) -> Array:
+    """The field ``pref`` of the active tasks, normalised to sum to one; equal where it is None.
+
+    Args:
+        method: whose field it is, which ``preferences`` has checked.
+        active: (k,) columns of the active tasks.
+        total: K.
+
+    Returns:
+        (k,)
+    """
+    if getattr(method, "pref", None) is None:
+        return np.full(len(active), 1 / len(active))
+    pref = pick(method, "pref", active, total)
+    return pref / pref.sum()
+
+
 def present(method: Method, losses: Array | None) -> Array:
     """The losses, or an error that says that this method needs them.
 

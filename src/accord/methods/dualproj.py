@@ -54,10 +54,7 @@ class DualProj(Weighting):
     def solve(self, gramian: Array | None, losses: Array | None, context: Context) -> Array:
         """The weights of the projection. See the class."""
         assert gramian is not None
-        pref = np.full(len(gramian), 1 / len(gramian))  # (k,)
-        if self.pref is not None:
-            pref = checks.pick(self, "pref", context.active, context.total)
-            pref = pref / pref.sum()
+        pref = checks.shares(self, context.active, context.total)  # (k,)
         if gramian.min() >= 0:  # no conflict: the mean is its own projection
             return pref
         norms, cosines = scaled(gramian)

@@ -70,10 +70,7 @@ class SDMGrad(Weighting):
         """The weights after this step's iterations. See the class."""
         assert context.cross is not None
         share = started(self._state, context)  # (k,), w
-        pref = np.full(len(share), 1 / len(share))  # (k,), w̃
-        if self.pref is not None:
-            pref = checks.pick(self, "pref", context.active, context.total)
-            pref = pref / pref.sum()
+        pref = checks.shares(self, context.active, context.total)  # (k,), w̃
         size = float(np.abs(context.cross).max())
         if size:
             cross = context.cross / size

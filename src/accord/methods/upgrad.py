@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from accord.errors import AccordError
 from accord.linalg.cone import rows_onto_dual_cone
 from accord.linalg.scaling import is_stationary, scaled
 from accord.methods import checks
@@ -49,18 +46,12 @@ class UPGrad(Weighting):
     laws: ClassVar[frozenset[str]] = frozenset({"NC", "PE", "LS", "H1", "PS+", "RS"})
 
     def __post_init__(self) -> None:
-        if self.pref is not None:
-            checks.vector(self, "pref")
-            if min(self.pref) <= 0:
-                raise AccordError(f"UPGrad: pref={self.pref!r}, expected positive preferences.")
+        checks.preferences(self)
 
     def solve(self, gramian: Array | None, losses: Array | None, context: Context) -> Array:
         """The weights of the mean projection. See the class."""
         assert gramian is not None
-        pref = np.full(len(gramian), 1 / len(gramian))  # (k,)
-        if self.pref is not None:
-            pref = checks.pick(self, "pref", context.active, context.total)
-            pref = pref / pref.sum()
+        pref = checks.shares(self, context.active, context.total)  # (k,)
         if gramian.min() >= 0:  # no conflict: every gradient is its own projection
             return pref
         norms, cosines = scaled(gramian)
