@@ -10,37 +10,55 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from accord import Balancer
+from accord.rows import Reduce
 
 from models import HardSharing
+
+STEPS = 5
+
+
+def train(x: torch.Tensor, method: str, engine: str, refresh: int, parts: int, reduce: Reduce | None) -> nn.Module:
+    """A few steps, each on micro-batches; what wants a second batch gets a rank's own part of it."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = HardSharing().double()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    balancer = Balancer(model, method, engine=engine, refresh=refresh, reduce=reduce)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        if balancer.method.needs_second_batch:
+            balancer.backward(model.losses(x), second=model.losses(x.flip(1)))
+        else:
+            for i, part in enumerate(x.chunk(parts)):
+                losses = {name: loss / parts for name, loss in model.losses(part).items()}
+                balancer.backward(losses, accumulate=i + 1 < parts)
+        optimizer.step()
+    return model
+
+
+def data() -> torch.Tensor:
+    return torch.randn(16, 5, generator=torch.Generator().manual_seed(1)).double()
+
 
 RANK = textwrap.dedent(
     """
     import sys
     import torch
     import torch.distributed as dist
-    from models import HardSharing
-    from accord import Balancer
+    from test_distributed import data, train
 
-    rank, folder, method, engine = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+    rank, folder, method, engine, refresh, parts = int(sys.argv[1]), *sys.argv[2:5], *map(int, sys.argv[5:])
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    model = HardSharing().double()
-    x = torch.randn(16, 5, generator=torch.Generator().manual_seed(1)).double()[rank * 8 : rank * 8 + 8]
 
     def average(tensors):
         for t in tensors:
             dist.all_reduce(t)
             t /= 2
 
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    balancer = Balancer(model, method, engine=engine, reduce=average)
-    for _ in range(5):
-        optimizer.zero_grad()
-        balancer.backward(model.losses(x))
-        optimizer.step()
+    model = train(data()[rank * 8 : rank * 8 + 8], method, engine, refresh, parts, average)
     torch.save([p.detach() for p in model.parameters()], f"{folder}/{rank}.pt")
     dist.destroy_process_group()
     """
@@ -48,13 +66,23 @@ RANK = textwrap.dedent(
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
-@pytest.mark.parametrize(("method", "engine"), [("UPGrad()", "segmented"), ("GradDrop()", "stacked")])
-def test_two_ranks_stay_equal_and_train_as_one_process_on_the_joined_batch(tmp_path, method, engine):
+@pytest.mark.parametrize(
+    ("method", "engine", "refresh", "parts"),
+    [
+        ("UPGrad()", "segmented", 1, 1),
+        ("GradDrop()", "stacked", 1, 1),
+        ("UPGrad()", "stacked", 3, 1),  # kept weights
+        ("UPGrad()", "stacked", 1, 2),  # micro-batches
+        ("GradVac()", "stacked", 1, 1),  # block by block
+        ("MoDo(gamma=0.1)", "stacked", 1, 1),  # two batches
+    ],
+)
+def test_two_ranks_stay_equal_and_train_as_one_process_on_the_joined_batch(tmp_path, method, engine, refresh, parts):
     paths = [str(Path(__file__).parent), *sys.path]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-c", RANK]
+    command, settings = [sys.executable, "-c", RANK], [method, engine, str(refresh), str(parts)]
     ranks = [
-        subprocess.Popen([*command, str(rank), str(tmp_path), method, engine], env=environment, stderr=subprocess.PIPE)
+        subprocess.Popen([*command, str(rank), str(tmp_path), *settings], env=environment, stderr=subprocess.PIPE)
         for rank in range(2)
     ]
     for process in ranks:
@@ -63,14 +91,6 @@ def test_two_ranks_stay_equal_and_train_as_one_process_on_the_joined_batch(tmp_p
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
-    torch.manual_seed(0)
-    model = HardSharing().double()
-    x = torch.randn(16, 5, generator=torch.Generator().manual_seed(1)).double()
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    balancer = Balancer(model, method, engine=engine)
-    for _ in range(5):
-        optimizer.zero_grad()
-        balancer.backward(model.losses(x))
-        optimizer.step()
+    model = train(data(), method, engine, refresh, parts, None)
     for a, b in zip(first, model.parameters(), strict=True):
         torch.testing.assert_close(a, b.detach(), rtol=1e-6, atol=1e-9)
