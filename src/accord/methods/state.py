@@ -54,8 +54,9 @@ class _Growing:
             or len({n for shape in found for n in shape}) > 1
             or not all(len(shape) == self.axes for shape in found)
         ):
+            shape = "equal length" if self.axes == 1 else "shape (K, K)"
             raise AccordError(
-                f"the state to load has {sorted(state)}, expected {sorted(self._start)} of equal length; "
+                f"the state to load has {sorted(state)}, expected {sorted(self._start)} of {shape}; "
                 "was it saved by another method?"
             )
         self._arrays = {name: value.to("cpu", torch.float64).numpy().copy() for name, value in state.items()}
