@@ -442,13 +442,13 @@ class TestSmoothed:
     def test_by_hand_after_the_scale(self):
         """UPGrad gives means; with scale="sum" the average is taken of what is K times as long."""
         method, inner = Smoothed(alpha=0.7), parse("UPGrad")
-        kept = None
+        kept, present = None, Context(np.arange(3), 3, torch.Generator())
         for rows in history(3):
             gramian = (rows @ rows.T).numpy()
-            fresh = 3 * inner.solve(gramian, None, context(Rows([])))
-            native = method.solve(gramian, None, context(Rows([])))
+            fresh = 3 * inner.solve(gramian, None, present)
+            native = method.solve(gramian, None, present)
             scaled, _ = rescale(native, gramian, "sum", method.native_scale)
-            found = method.finish(scaled, Context(np.arange(3), 3, torch.Generator()))
+            found = method.finish(scaled, present)
             kept = fresh if kept is None else 0.7 * kept + 0.3 * fresh
             assert np.allclose(found, kept, rtol=1e-12)
 
