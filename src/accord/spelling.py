@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from accord.errors import AccordError, nearest
 
 T = TypeVar("T")
+NAME = re.compile(r"[A-Za-z_]\w*(?:[-:]\w+)*")  # CAGrad, tpp-mooc, tpp:mine
 
 
 def parse_among(known: Mapping[str, type[T]], text: str, what: str, part: str) -> T:
@@ -48,16 +50,20 @@ def parse_among(known: Mapping[str, type[T]], text: str, what: str, part: str) -
 def _split(text: str, what: str, part: str) -> tuple[str, dict[str, Any]]:
     """Name and keyword arguments."""
     wrong = AccordError(f"{what} {text!r} cannot be read; write it as Name or Name({part}=value).")
+    found = NAME.match(text.strip())
+    if found is None:
+        raise wrong
+    name, rest = found.group(), text.strip()[found.end() :]
+    if not rest:
+        return name, {}
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        node = ast.parse(f"name{rest}", mode="eval").body
     except (SyntaxError, ValueError):  # ValueError: a null byte
         raise wrong from None
-    if isinstance(node, ast.Name):
-        return node.id, {}
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise wrong
     if node.args:
-        raise AccordError(f"{what} {text!r}: name every {part}, as in {node.func.id}({part}=value).")
+        raise AccordError(f"{what} {text!r}: name every {part}, as in {name}({part}=value).")
     arguments: dict[str, Any] = {}
     for keyword in node.keywords:
         if keyword.arg is None:
@@ -68,7 +74,7 @@ def _split(text: str, what: str, part: str) -> tuple[str, dict[str, Any]]:
             raise AccordError(
                 f"{what} {text!r}: the value of {keyword.arg} must be a number, a quoted text, or a list of them."
             ) from None
-    return node.func.id, arguments
+    return name, arguments
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:

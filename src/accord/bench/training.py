@@ -14,7 +14,7 @@ from torch import Tensor
 from accord import problems
 from accord.bench.config import RunConfig
 from accord.monitor import Monitor
-from accord.problems import Batch, Examples, seeds
+from accord.problems import Batch, Part, seeds
 from accord.sharing import discover
 
 
@@ -93,6 +93,7 @@ class Training:
         self.optimizer.zero_grad()
         step = self.balancer.backward(lambda: self.losses(batch), **given)
         self.optimizer.step()
+        self.problem.after_step(self.model)
         if method.needs_losses_after:
             self.balancer.after_step()
         self.steps += 1
@@ -113,7 +114,7 @@ class Training:
         return {task: losses[task] for task in self.tasks}
 
     @torch.no_grad()
-    def evaluate(self, examples: Examples) -> dict[str, dict[str, float]]:
+    def evaluate(self, examples: Part) -> dict[str, dict[str, float]]:
         """The metrics of the tasks that are trained."""
         self.model.eval()
         metrics = self.problem.metrics(self.model, examples)

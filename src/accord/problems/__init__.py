@@ -5,6 +5,7 @@ from accord.problems.multimnist import MultiMNIST as MultiMNIST
 from accord.problems.problem import Batch as Batch
 from accord.problems.problem import Data as Data
 from accord.problems.problem import Examples as Examples
+from accord.problems.problem import Part as Part
 from accord.problems.problem import Problem as Problem
 from accord.spelling import parse_among
 

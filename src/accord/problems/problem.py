@@ -6,15 +6,28 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from accord.errors import AccordError
 
-Batch = Mapping[str, Tensor]
+Batch = Any  # what the problem's own `losses` and `metrics` take, often named tensors
 Metrics = dict[str, dict[str, float]]
+
+
+class Part(Protocol):
+    """One part of a data set, handed out in batches."""
+
+    def __len__(self) -> int:
+        """The number of batches."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches, in an order that never changes."""
+
+    def shuffled(self, generator: torch.Generator) -> Iterator[Batch]:
+        """The batches of one epoch, in an order that the generator alone decides."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +78,9 @@ class Data:
         origin: for each part, which examples of the source it was made from; the parts must not share any.
     """
 
-    train: Examples
-    validation: Examples
-    test: Examples
+    train: Part
+    validation: Part
+    test: Part
     origin: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
 
@@ -111,6 +124,9 @@ class Problem(ABC):
     def metrics(self, model: nn.Module, batches: Iterable[Batch]) -> Metrics:
         """For each task its metrics over all batches, among them ``loss`` and the one that ``metric`` names."""
 
+    def after_step(self, model: nn.Module) -> None:  # noqa: B027 most problems have nothing to do here
+        """Called after each step of the optimiser, for constraints on parameters."""
+
     def __repr__(self) -> str:
         different = [
             f"{f.name}={value!r}"
@@ -120,13 +136,17 @@ class Problem(ABC):
         return f"{self.name}({', '.join(different)})" if different else self.name
 
     def check(self) -> None:
-        """Refuse settings out of range: every number must be positive, and of the type of its default.
+        """Refuse settings out of range: every number must be positive, and of the type of its default; a text is free.
 
         Raises:
             AccordError: naming the setting.
         """
         for f in dataclasses.fields(self):  # type: ignore[arg-type]
             value, whole = getattr(self, f.name), isinstance(f.default, int)
+            if isinstance(f.default, str):
+                if not isinstance(value, str):
+                    raise AccordError(f"{self.name}: {f.name}={value!r}, expected a text in quotes.")
+                continue
             fine = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
             if not fine or not 0 < value < float("inf"):
                 kind = "whole number" if whole else "number"
