@@ -31,6 +31,10 @@ from accord.conflict.magnitude import dominance as dominance
 from accord.conflict.magnitude import magnitude_similarity as magnitude_similarity
 from accord.conflict.magnitude import norm_ratio as norm_ratio
 from accord.conflict.magnitude import priority as priority
+from accord.conflict.pair import PairConflict as PairConflict
+from accord.conflict.pair import evolution as evolution
+from accord.conflict.pair import pair_conflict as pair_conflict
+from accord.conflict.pair import published_gramians as published_gramians
 from accord.conflict.progress import Line as Line
 from accord.conflict.progress import aggregated as aggregated
 from accord.conflict.progress import harm as harm

@@ -7,16 +7,18 @@ from accord.problems.problem import Data as Data
 from accord.problems.problem import Examples as Examples
 from accord.problems.problem import Part as Part
 from accord.problems.problem import Problem as Problem
+from accord.problems.tpp_hawkes import TPPHawkes as TPPHawkes
+from accord.problems.tpp_sets import IMPORTED, REAL, imported
 from accord.spelling import parse_among
 
-PROBLEMS: tuple[type[Problem], ...] = (Digits, MultiMNIST)
+PROBLEMS: tuple[type[Problem], ...] = (Digits, MultiMNIST, TPPHawkes, *REAL)
 
 
 def parse(text: str) -> Problem:
     """The problem with this spelling; ``parse(repr(problem)) == problem``.
 
     Args:
-        text: such as ``digits(width=64)``.
+        text: such as ``digits(width=64)``, or ``tpp:NAME`` for event sequences that were imported as NAME.
 
     Raises:
         AccordError: for an unknown problem or setting (with the nearest right spelling), or a wrong value.
@@ -25,4 +27,8 @@ def parse(text: str) -> Problem:
         >>> parse("digits"), parse("digits(width=64, epochs=12)")
         (digits, digits(width=64))
     """
-    return parse_among({problem.name: problem for problem in PROBLEMS}, text, "problem", "setting")
+    known = {problem.name: problem for problem in PROBLEMS}
+    if text.strip().startswith(IMPORTED):
+        name = text.strip().split("(")[0]
+        known[name] = imported(name.removeprefix(IMPORTED))
+    return parse_among(known, text, "problem", "setting")

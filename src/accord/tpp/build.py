@@ -106,8 +106,8 @@ def build(
         if history == "gru":
             return GRUEncoder(marks, rnn=widths.rnn, **common)
         if history == "attention":
-            layers = {"layers": widths.layers, "heads": widths.heads, "ffn": widths.ffn, "position": position}
-            return AttentionEncoder(marks, **layers, **common)
+            layers: dict[str, Any] = {"layers": widths.layers, "heads": widths.heads, "ffn": widths.ffn}
+            return AttentionEncoder(marks, position=position, **layers, **common)
         raise TPPError(f"history={history!r} is not known.{nearest(history, HISTORIES)}")
 
     tags = TASKS if variant in DISJOINT else ("shared",)
@@ -178,7 +178,7 @@ def match_width(name: str, marks: int, target: int, widths: Widths | None = None
 
     Example:
         >>> match_width("thp+", 50, 14602).rnn
-        42
+        41
     """
     widths = PUBLISHED[name] if widths is None else widths
     field = "ffn" if options.get("history") == "attention" else "rnn"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -62,6 +62,8 @@ class Events:
         given = {"time": np.float64, "mark": np.int64, "offsets": np.int64, "start": np.float64, "end": np.float64}
         for name, kind in given.items():
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=kind))
+        if self.offsets.size == 0:
+            raise TPPError("offsets are empty; expected N + 1 of them, beginning with 0.")
         for name in ("start", "end"):
             if getattr(self, name).size == 0 and len(self):
                 object.__setattr__(self, name, np.full(len(self), np.nan))
@@ -114,7 +116,7 @@ class Events:
 
     def _check(self) -> None:
         o, t = self.offsets, self.time
-        if o.ndim != 1 or o.size == 0 or o[0] != 0 or o[-1] != t.size or (np.diff(o) < 0).any() or t.ndim != 1:
+        if o.ndim != 1 or o[0] != 0 or o[-1] != t.size or (np.diff(o) < 0).any() or t.ndim != 1:
             raise TPPError(f"offsets must go from 0 to the number of events ({t.size}) without decreasing.")
         if self.mark.shape != t.shape or self.start.shape != (len(self),) or self.end.shape != (len(self),):
             raise TPPError(
@@ -217,12 +219,11 @@ class Events:
         )
 
     def fingerprints(self) -> list[str]:
-        """For each sequence a hash of its gaps, marks and window: equal for copies, whatever their place in time."""
-        around = np.stack([self.start - self.origin, self.end - self.origin], 1)  # (N, 2)
+        """For each sequence a hash of its times, marks and window: equal for exact copies alone."""
         found = []
         for i, (a, b) in enumerate(zip(self.offsets[:-1], self.offsets[1:], strict=True)):
-            parts: Iterable[np.ndarray] = (self.gaps[a:b], self.mark[a:b], around[i])
-            found.append(hashlib.sha256(b"".join(p.tobytes() for p in parts)).hexdigest())
+            parts = (self.time[a:b], self.mark[a:b], self.start[i], self.end[i])
+            found.append(hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())
         return found
 
 

@@ -112,8 +112,7 @@ def fit(
     splits = compatible(splits, paper_compat and not simulated)
     for name in ("train", "validation"):
         part = getattr(splits, name)
-        if len(part.marks) != model.marks:
-            raise TPPError(f"the model knows {model.marks} marks and the {name} part has {len(part.marks)}.")
+        model.accept(part)
         if eligible(part, first=not paper_compat).size == 0:
             raise TPPError(f"the {name} part has no event that could be scored.")
     training = Training(model, splits, batch, optimizer, backward, seed, patience, stopping, paper_compat)

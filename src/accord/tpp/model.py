@@ -13,6 +13,7 @@ from accord.tpp.batch import Batch
 from accord.tpp.decoders.part import JointPart, MarkPart, TimePart
 from accord.tpp.encoders.encoder import Encoder
 from accord.tpp.errors import TPPError
+from accord.tpp.events import Events
 
 TASKS = ("time", "mark")
 
@@ -104,9 +105,15 @@ class PointProcess(nn.Module):
     def forward(self, batch: Batch) -> Likelihood:
         """The log likelihood of a batch, term by term."""
         h_time, h_mark = self.encode(batch)  # (T, D) twice
-        decoded = self.score(batch, h_time, h_mark)
-        mark = decoded.log_marks.gather(1, batch.scored_marks.unsqueeze(1)).squeeze(1)  # (n,)
-        return Likelihood(decoded.log_density, mark, self.window(batch, h_time))
+        before = h_time[batch.prev]  # (n, D)
+        tau = batch.gap[batch.event].clamp(min=self.floor)  # (n,)
+        if "shared" in self.decoder:
+            log_density, log_marks = cast(JointPart, self.decoder["shared"]).log_joint(before, tau)
+        else:
+            log_density = self.time_part.log_density(before, tau)
+            log_marks = self.mark_part.log_marks(before if h_mark is h_time else h_mark[batch.prev], tau)
+        mark = log_marks.gather(1, batch.scored_marks.unsqueeze(1)).squeeze(1)  # (n,)
+        return Likelihood(log_density, mark, self.window(batch, h_time))
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(T, D) histories after every token, for the time and for the mark; one tensor where the encoder is shared."""
@@ -139,6 +146,10 @@ class PointProcess(nn.Module):
             return Decoded(*cast(JointPart, self.decoder["shared"]).joint(h_time, tau))
         return Decoded(*self.time_part.density(h_time, tau), self.mark_part.log_marks(h_mark, tau))
 
+    def encoders(self) -> dict[str, Encoder]:
+        """The encoders by tag."""
+        return {tag: cast(Encoder, encoder) for tag, encoder in self.encoder.items()}
+
     @property
     def time_part(self) -> TimePart:
         """The part of the decoder that knows times."""
@@ -164,14 +175,23 @@ class PointProcess(nn.Module):
         Names of parts for one task end in ``-time`` or ``-mark``.
         """
         found = {}
-        for tag, encoder in self.encoder.items():
+        for tag, encoder in self.encoders().items():
             suffix = "" if tag == "shared" else f"-{tag}"
-            for name, block in cast(Encoder, encoder).blocks().items():
+            for name, block in encoder.blocks().items():
                 found[f"encoder.{tag}.{name}"] = f"{block}{suffix}"
         for tag, part in self.decoder.items():
             suffix = "" if tag == "shared" else f"-{tag}"
             found |= {f"decoder.{tag}.{name}": f"decoder{suffix}" for name, _ in part.named_parameters()}
         return found
+
+    def accept(self, events: Events) -> None:
+        """Refuse events with another number of marks.
+
+        Raises:
+            TPPError: saying both.
+        """
+        if len(events.marks) != self.marks:
+            raise TPPError(f"the model knows {self.marks} marks and the events have {len(events.marks)}.")
 
     @torch.no_grad()
     def project_(self) -> None:

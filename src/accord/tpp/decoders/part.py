@@ -22,6 +22,10 @@ class TimePart(nn.Module):
             log f(tau), with f = lambda exp(-Lambda), and Lambda(tau); (n,) each.
         """
 
+    def log_density(self, h: Tensor, tau: Tensor) -> Tensor:
+        """(n,) log f(tau) alone; a family overrides it where that is cheaper than ``density``."""
+        return self.density(h, tau)[0]
+
     @abstractmethod
     def compensator(self, h: Tensor, tau: Tensor) -> Tensor:
         """(n,) Lambda(tau) >= 0, non-decreasing, 0 at tau = 0 exactly; ``tau`` may be 0 or any positive number."""
@@ -55,3 +59,8 @@ class JointPart(TimePart, MarkPart):
     @abstractmethod
     def joint(self, h: Tensor, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log density (n,), compensator (n,) and log p(k | tau) (n, M) in one pass."""
+
+    def log_joint(self, h: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+        """Log density (n,) and log p(k | tau) (n, M); a family overrides it where that is cheaper than ``joint``."""
+        log_density, _, log_marks = self.joint(h, tau)
+        return log_density, log_marks

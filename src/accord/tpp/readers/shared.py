@@ -1,0 +1,44 @@
+"""The project's common event sets: a parquet table and fixed splits by sequence."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+
+from accord.tpp.errors import TPPError
+from accord.tpp.events import Splits
+from accord.tpp.readers import table
+from accord.tpp.tick import tick
+
+
+def read_shared(parquet: str | Path, splits_json: str | Path, seed: int = 0, start: float | None = None) -> Splits:
+    """The three parts of a data set under one of its fixed splits, times as recorded, with their tick.
+
+    Args:
+        parquet: columns ``sequence``, ``time``, ``mark``; metadata entry ``dataset``.
+        splits_json: ``splits`` holds for each seed lists of sequence ids: ``train``, ``val``, ``test``.
+        seed: which of them.
+        start: of every sequence, where the source records no window but counts from a known time; None: as recorded.
+
+    Raises:
+        TPPError: if a file is damaged, there is no such split, or it does not fit the table.
+    """
+    events = table.read(parquet, start=start).parts["all"]
+    name = Path(splits_json).name
+    try:
+        given = json.loads(Path(splits_json).read_text())
+        chosen = dict(zip(given["seeds"], given["splits"], strict=True))
+        ids = (
+            [np.asarray(chosen[seed][part], np.int64) for part in ("train", "val", "test")] if seed in chosen else None
+        )
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        raise TPPError(f"{name}: no readable file of splits ({error}); fetch it again.") from error
+    if ids is None:
+        raise TPPError(f"{name}: no split for the seed {seed}; it has {', '.join(map(str, chosen))}.")
+    if not np.array_equal(np.sort(np.concatenate(ids)), np.arange(len(events))):
+        raise TPPError(f"{name}: split {seed} does not name each of the {len(events)} sequences once; fetch it again.")
+    events = dataclasses.replace(events, tick=tick(events))
+    return Splits(*(events.subset(part) for part in ids))
