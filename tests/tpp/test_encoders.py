@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -15,13 +13,12 @@ from accord.tpp.encoders.constant import ConstantEncoder
 from accord.tpp.encoders.encoder import Encoder
 from accord.tpp.encoders.gru import GRUEncoder
 from accord.tpp.encoders.mlp import mlp, summary
-from accord.tpp.encodings import ENCODINGS, EventEncoding, sinusoid
+from accord.tpp.encodings import sinusoid
 from accord.tpp.errors import TPPError
 from accord.tpp.events import Events
 
 M = 5
 LENGTHS = (7, 0, 3, 1, 6, 2)  # one empty window, and lengths that attention pads in three groups
-WITH_LABELS = [name for name, (_, place) in ENCODINGS.items() if place]
 
 
 def some_events(lengths: tuple[int, ...] = LENGTHS, seed: int = 0, marks: int = M) -> Events:
@@ -64,84 +61,6 @@ def by_sequence(batch: Batch, rows: Tensor) -> dict[int, Tensor]:
     return {int(number): rows[batch.rank == rank] for rank, number in enumerate(batch.order)}
 
 
-# ---------------------------------------------------------------- encodings
-
-
-def plainly(encoding: EventEncoding, tau: float, mark: int | None) -> list[float]:
-    """One token, by the table of the class."""
-    one_hot = torch.zeros(M, dtype=torch.float64)
-    if mark is not None:
-        one_hot[mark] = 1
-    label = (encoding.label.weight.T @ one_hot).tolist() if encoding.place else []
-    frequencies = [10 ** (-4 * j / (encoding.emb // 2 - 1)) for j in range(encoding.emb // 2)]
-    s = [math.sin(w * tau) for w in frequencies] + [math.cos(w * tau) for w in frequencies]
-    if encoding.feature == "linear":
-        s = (encoding.time.weight[:, 0] * tau + encoding.time.bias).tolist()
-    added = [math.sqrt(encoding.emb) * a + b for a, b in zip(label, s, strict=False)]
-    above = max(tau, encoding.floor)
-    return {
-        "times_only": [above],
-        "log_times_only": [math.log(above)],
-        "marks_only": label,
-        "concatenate": [*label, above],
-        "log_concatenate": [*label, math.log(above)],
-        "temporal": s,
-        "learnable": s,
-        "temporal_with_labels": added,
-        "learnable_with_labels": added,
-    }[next(name for name, kind in ENCODINGS.items() if kind == (encoding.feature, encoding.place))]
-
-
-@pytest.mark.parametrize("time", ["relative", "absolute"])
-@pytest.mark.parametrize("name", ENCODINGS)
-def test_encodings_are_the_table(name: str, time: str) -> None:
-    encoding = EventEncoding(name, M, 6, floor=1e-3, time=time).double()
-    gap, age = torch.tensor([[0.0, 1e-4, 2.5], [0.7, 1e-5, 40.0]], dtype=torch.float64)
-    mark = torch.tensor([0, 4, 2])
-    tau = (gap if time == "relative" else age).tolist()
-    expected = torch.tensor([plainly(encoding, t, int(k)) for t, k in zip(tau, mark, strict=True)], dtype=torch.float64)
-    torch.testing.assert_close(encoding(gap, mark, age), expected, rtol=1e-10, atol=1e-12)
-    assert expected.shape[1] == encoding.size
-
-
-@pytest.mark.parametrize("name", ENCODINGS)
-def test_a_window_start_has_no_mark_and_no_time(name: str) -> None:
-    encoding = EventEncoding(name, M, 6, time="absolute").double()
-    times = torch.tensor([3.0, 0.0], dtype=torch.float64)
-    expected = torch.tensor([plainly(encoding, 0.0, None)] * 2, dtype=torch.float64)
-    torch.testing.assert_close(encoding(times, None, times + 1), expected, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", WITH_LABELS)
-def test_vectors_of_marks_are_looked_up_without_bias(name: str) -> None:
-    encoding = EventEncoding(name, 50, 8)
-    counts = {"label.weight": 400} | ({"time.weight": 8, "time.bias": 8} if encoding.feature == "linear" else {})
-    assert {n: p.numel() for n, p in encoding.named_parameters()} == counts
-    weight = encoding.label.weight
-    assert 0.9 * 50**-0.5 < weight.abs().max() <= 50**-0.5
-    assert (weight < 0).any()
-
-
-def test_nonneg_holds_at_the_start_and_after_projection() -> None:
-    encoder = GRUEncoder(M, rnn=3, mid=3, dim=2, nonneg=True)
-    weight = encoder.embedding.label.weight
-    assert (weight >= 0).all()
-    weight.data -= 0.1
-    kept = weight.clone()
-    encoder.project_()
-    assert torch.equal(weight, kept.clamp(min=0))
-    free = GRUEncoder(M, rnn=3, mid=3, dim=2)
-    before = free.embedding.label.weight.clone()
-    free.project_()
-    assert torch.equal(free.embedding.label.weight, before)
-    assert (before < 0).any()
-
-
-def test_sinusoids_of_odd_size_lose_their_last_cosine() -> None:
-    position = torch.arange(4.0)
-    assert torch.equal(sinusoid(position, 9), sinusoid(position, 10)[:, :9])
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -157,6 +76,21 @@ def test_sinusoids_of_odd_size_lose_their_last_cosine() -> None:
 def test_mistakes_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(TPPError, match=message):
         AttentionEncoder(M, mid=4, dim=3, **options)  # type: ignore[arg-type]
+
+
+def test_nonneg_holds_at_the_start_and_after_projection() -> None:
+    encoder = GRUEncoder(M, rnn=3, mid=3, dim=2, nonneg=True)
+    weight = encoder.embedding.label.weight
+    assert (weight >= 0).all()
+    weight.data -= 0.1
+    kept = weight.clone()
+    encoder.project_()
+    assert torch.equal(weight, kept.clamp(min=0))
+    free = GRUEncoder(M, rnn=3, mid=3, dim=2)
+    before = free.embedding.label.weight.clone()
+    free.project_()
+    assert torch.equal(free.embedding.label.weight, before)
+    assert (before < 0).any()
 
 
 # ---------------------------------------------------------------- laws of every encoder
@@ -236,10 +170,17 @@ def test_selected_states_go_on_alike_and_the_old_one_stays(make) -> None:  # typ
 
 @with_history
 def test_every_window_start_is_the_same_token(make) -> None:  # type: ignore[no-untyped-def]
-    encoder = make(encoding="log_concatenate") if make is gru_encoder else make()
+    encoder = make()
     h = encoder(some_batch())[: len(LENGTHS)]
     torch.testing.assert_close(h, h[:1].expand_as(h), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(h[:2], encoder(some_batch((1, 1), seed=9))[:2], rtol=1e-12, atol=1e-12)
+
+
+@every_encoder
+def test_windows_without_any_event(make) -> None:  # type: ignore[no-untyped-def]
+    encoder = make()
+    expected = encoder.start(2, torch.zeros((), dtype=torch.float64))[1]
+    torch.testing.assert_close(encoder(some_batch((0, 0))), expected, rtol=1e-10, atol=1e-10)
 
 
 @with_history

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from accord.tpp.errors import TPPError
-from accord.tpp.readers import ifl_tpp, read
+from accord.tpp.readers import archive, read
 from accord.tpp.readers.unpickle import load, loads
 
 
@@ -188,13 +188,13 @@ def test_archives_are_measured_first(tmp_path, monkeypatch):
     ):
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("arrival_times.npy", header.getvalue() + content)
+        with zipfile.ZipFile(file, "w") as packed:
+            packed.writestr("arrival_times.npy", header.getvalue() + content)
         with pytest.raises(TPPError, match=message):
             read(file)
     np.savez_compressed(file, arrival_times=np.zeros((1, 100_000)))
-    monkeypatch.setattr(ifl_tpp, "LARGEST", 100_000)
-    with pytest.raises(TPPError, match="arrival_times unfolds to 800128 bytes"):
+    monkeypatch.setattr(archive, "LARGEST", 100_000)
+    with pytest.raises(TPPError, match="the archive unfolds to 800128 bytes"):
         read(file)
 
 
@@ -219,3 +219,29 @@ def test_plain_data_come_back_whole(protocol, tmp_path):
     for name in ("C", "F", "big", "objects", "empty", "text"):
         np.testing.assert_array_equal(found[name], written[name])
         assert found[name].dtype.newbyteorder("=") == written[name].dtype.newbyteorder("=")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_come_back_as_arrays_within_their_storage(zipped, tmp_path):
+    file = tmp_path / "train.pt"
+    base = torch.arange(12.0, dtype=torch.float64)
+    views = [base[3:7], base.reshape(3, 4).T, base[::5], torch.tensor(4), torch.empty(0), base[:2].half()]
+    torch.save({"views": views, "whole": base}, file, _use_new_zipfile_serialization=zipped)
+    found = load(file)
+    for got, tensor in zip([*found["views"], found["whole"]], [*views, base], strict=True):
+        np.testing.assert_array_equal(got, tensor.numpy())
+    torch.save({"sequences": [{"arrival_times": base[:1].expand(10**12)}]}, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(TPPError, match="1000000000000 numbers unfold"):
+        read(file)
+    torch.save({"sequences": [{"arrival_times": base}]}, file, _use_new_zipfile_serialization=zipped)
+    shape, wrong = b"K\x0c\x85q", b"K\x0d\x85q"  # (12,) and (13,)
+    if zipped:
+        with zipfile.ZipFile(file) as packed:
+            members = {name: packed.read(name) for name in packed.namelist()}
+        with zipfile.ZipFile(file, "w") as packed:
+            for name, content in members.items():
+                packed.writestr(name, content.replace(shape, wrong))
+    else:
+        file.write_bytes(file.read_bytes().replace(shape, wrong))
+    with pytest.raises(TPPError, match="reaches beyond its storage"):
+        read(file)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from accord.errors import AccordError
+from accord.tpp.errors import TPPError
 
 EXTRA = (
     "typer", "rich", "polars", "pydantic", "plotly", "jinja2", "matplotlib", "sklearn", "scipy", "safetensors",
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         commands = importlib.import_module("accord.cli.commands")
         return int(commands.call(sys.argv[1:] if arguments is None else list(arguments)) or 0)
-    except AccordError as error:
+    except (AccordError, TPPError) as error:
         return _mistake(str(error))
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]

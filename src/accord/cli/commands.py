@@ -13,8 +13,8 @@ import typer
 
 from accord.bench import store
 from accord.bench.config import RunConfig, configure
+from accord.cli import data, show, tpp
 from accord.cli import demo as showcase
-from accord.cli import show
 from accord.errors import AccordError
 from accord.methods import METHODS
 from accord.problems import PROBLEMS, parse
@@ -30,6 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find, explain and resolve gradient conflict in PyTorch training with several objectives.",
 )
+app.add_typer(data.app, name="data")
+app.add_typer(tpp.app, name="tpp")
 
 
 def call(arguments: Sequence[str]) -> int:

@@ -92,8 +92,8 @@ class PointProcessProblem(Problem):
 
     @classmethod
     def tiny(cls) -> PointProcessProblem:
-        """Two epochs of two steps."""
-        return cls(limit=8, epochs=2, batch=4)
+        """Two epochs of four steps."""
+        return cls(limit=12, epochs=2, batch=3)
 
     def data(self, seed: int) -> Data:
         """The parts of this seed, with fingerprints of the sequences as their origin."""

@@ -39,8 +39,8 @@ class TPPHawkes(PointProcessProblem):
 
     @classmethod
     def tiny(cls) -> TPPHawkes:
-        """Two epochs of two steps."""
-        return cls(train=8, validation=8, test=8, epochs=2, batch=4)
+        """Two epochs of four steps."""
+        return cls(train=12, validation=8, test=8, epochs=2, batch=3)
 
     def splits(self, seed: int) -> Splits:
         """Fresh sequences for each seed."""

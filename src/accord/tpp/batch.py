@@ -15,6 +15,7 @@ from accord.tpp.errors import TPPError
 from accord.tpp.events import Events, Integers
 
 POOL = 16  # batches whose sequences are sorted by length together: little padding, still a random composition
+JITTER = 0.2  # of log length in that order: without it a small data set would have the same batches in every epoch
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,9 @@ def batches(
 ) -> Iterator[Batch]:
     """All eligible sequences in batches of similar length.
 
-    For training, sequences are shuffled, sorted by length within pools of 16 batches, and the batches of all pools are
-    shuffled. For evaluation they are sorted as a whole. Results do not depend on which sequences share a batch.
+    For training, sequences are shuffled, sorted by length (but for some noise) within pools of 16 batches, and the
+    batches of all pools are shuffled. For evaluation they are sorted as a whole. Results do not depend on which
+    sequences share a batch.
 
     Args:
         events: the data set.
@@ -188,18 +190,20 @@ def batches(
     if size < 1:
         raise TPPError(f"size={size}; a batch needs at least one sequence.")
     order = eligible(events, first=first)
+    key = -np.log(events.lengths[order])
+    pool = max(len(order), 1)
     if generator is not None:
-        order = generator.permutation(order)
-    pool = len(order) if generator is None else POOL * size
+        shuffled = generator.permutation(len(order))
+        order, key = order[shuffled], key[shuffled] + generator.uniform(-JITTER, JITTER, len(order))
+        pool = POOL * size
     groups = []
-    for begin in range(0, len(order), max(pool, 1)):
-        part = order[begin : begin + pool]
-        part = part[np.argsort(-events.lengths[part], kind="stable")]
+    for begin in range(0, len(order), pool):
+        part = order[begin : begin + pool][np.argsort(key[begin : begin + pool], kind="stable")]
         groups += [part[i : i + size] for i in range(0, len(part), size)]
     if generator is not None:
         generator.shuffle(groups)
     for group in groups:
-        longest = int(events.lengths[group[0]]) + 1
+        longest = int(events.lengths[group].max()) + 1
         share = len(group) if tokens is None else max(1, min(len(group), tokens // longest))
         for begin in range(0, len(group), share):
             yield collate(events, group[begin : begin + share], dtype, first=first)

@@ -63,7 +63,8 @@ class FNN(Intensities):
 
     def compensators(self, h: Tensor, tau: Tensor) -> Tensor:
         """(n, U) Lambda_u(tau), or (n, 1) of the sum if ``ground``."""
-        return self.both(h, tau)[1]
+        value, _ = self._hidden(h, self._ends(tau))
+        return self._grown(self._output(value), tau)
 
     def both(self, h: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Intensities``; the network runs once, over both ends of each gap."""
@@ -83,28 +84,23 @@ class FNN(Intensities):
         end = tau.clamp(min=self.floor).log()
         return torch.stack((end, torch.full_like(end, math.log(self.floor))))
 
-    def _before_activation(self, h: Tensor, u: Tensor) -> Tensor:
-        """(..., n, F) W1 [u; h] + b1 for log times u (..., n); the history is projected once."""
+    def _hidden(self, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """(S, n, F) hidden layer at log times u (S, n), and (n, F) act' at the first; the history is projected once."""
         weight = self.hidden.weight
-        return torch.addcmul(linear(h, weight[:, 1:], self.hidden.bias), u.unsqueeze(-1), weight[:, 0])
-
-    def _activation(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """act(z) and its two factors, ``1 - (1 + a e^z)^(-1/a)`` and ``1 + sp(z)``."""
-        a = self.alpha + OFFSET
-        gate = -torch.expm1(-softplus(z + a.log()) / a)
-        ramp = 1 + scaled_softplus(z, self.b_hidden)
-        return gate * ramp, gate, ramp
+        z = torch.addcmul(linear(h, weight[:, 1:], self.hidden.bias), u.unsqueeze(-1), weight[:, 0])  # (S, n, F)
+        a, sharpness = self.alpha + OFFSET, self.b_hidden + OFFSET
+        grown, inside = softplus(z + a.log()), sharpness * z  # log(1 + a e^z) and the argument of sp
+        gate, ramp = -torch.expm1(-grown / a), 1 + softplus(inside) / sharpness  # the two factors of act
+        opening = torch.exp(z[0] - (1 / a + 1) * grown[0])  # gate'
+        return gate * ramp, opening * ramp[0] + gate[0] * torch.sigmoid(inside[0])
 
     def _output(self, value: Tensor) -> Tensor:
         """(..., n, U) W2 A + b2."""
         return linear(value, self.out.weight, self.out.bias)
 
-    def _log_rates(self, z: Tensor, gate: Tensor, ramp: Tensor, o: Tensor, tau: Tensor) -> Tensor:
-        """The tangent of the network, from what its values have in common with it."""
-        a = self.alpha + OFFSET
-        opening = torch.exp(z - (1 / a + 1) * softplus(z + a.log()))  # (n, F) slope of the gate
-        by_z = opening * ramp + gate * torch.sigmoid((self.b_hidden + OFFSET) * z)
-        by_u = linear(by_z, self.out.weight * self.hidden.weight[:, 0])  # (n, U)
+    def _log_rates(self, o: Tensor, slope: Tensor, tau: Tensor) -> Tensor:
+        """The tangent of the network: dz/du is a column of W1, and takes its place in W2."""
+        by_u = linear(slope, self.out.weight * self.hidden.weight[:, 0])  # (n, U)
         rates = torch.sigmoid((self.b_out + OFFSET) * o) * by_u / tau.unsqueeze(1)
         if self.ground:
             rates = rates.sum(1, keepdim=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import torch
@@ -37,9 +35,8 @@ class AttentionState:
 class AttentionEncoder(Encoder):
     r"""Causal self-attention over the events, its outcome at unit length, then a small network.
 
-    Every layer is a post-norm transformer layer, ``x <- LN(x + MHA(x)); x <- LN(x + W_2 relu(W_1 x))``; event i attends
-    to events 1..i. The start of the window attends to itself alone and gives the history before the first event; no event
-    attends to it.
+    Every layer is a post-norm transformer layer, ``x <- LN(x + MHA(x)); x <- LN(x + W_2 relu(W_1 x))``. Event i attends
+    to events 1..i. The start of the window attends to itself alone and gives the history before the first event.
 
     Args:
         marks: M.
@@ -109,7 +106,7 @@ class AttentionEncoder(Encoder):
             x = x + sinusoid(steps, x.shape[1])[batch.step]
         padding = Padding.of(batch)
         for layer in self._layers():
-            x = transformed(layer, x, partial(padding.attend, heads=layer.self_attn.num_heads))
+            x = transformed(layer, x, padding.attend(projected(layer, x), layer.self_attn.num_heads))
         return summary(self.mlp, x)
 
     def start(self, count: int, like: Tensor) -> tuple[AttentionState, Tensor]:
@@ -120,7 +117,7 @@ class AttentionEncoder(Encoder):
             x = x + sinusoid(zero, x.shape[1])
         nothing = like.new_zeros(count, 0, 2 * x.shape[1])
         for layer in self._layers():
-            x = transformed(layer, x, lambda packed: packed.chunk(3, 1)[2])
+            x = transformed(layer, x, projected(layer, x).chunk(3, 1)[2])  # what sees itself alone gets its own value
         return AttentionState(0, (nothing,) * len(self.history)), summary(self.mlp, x).expand(count, -1)
 
     def advance(self, state: AttentionState, gap: Tensor, mark: Tensor, age: Tensor) -> tuple[AttentionState, Tensor]:
@@ -129,17 +126,15 @@ class AttentionEncoder(Encoder):
         x = self.embedding(gap, mark, age)  # (N, E)
         if self.position == "index":
             x = x + sinusoid(x.new_full((1,), step), x.shape[1])
+        count, width = x.shape
         memory = []
         for layer, past in zip(self._layers(), state.memory, strict=True):
-
-            def attend(packed: Tensor, past: Tensor = past, heads: int = layer.self_attn.num_heads) -> Tensor:
-                count, width = len(packed), packed.shape[1] // 3
-                memory.append(torch.cat([past, packed[:, None, width:]], 1))
-                key, value = memory[-1].view(count, step, 2, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-                query = packed[:, :width].view(count, heads, 1, -1)
-                return F.scaled_dot_product_attention(query, key, value).reshape(count, width)
-
-            x = transformed(layer, x, attend)
+            heads = layer.self_attn.num_heads
+            query, present = projected(layer, x).tensor_split([width], 1)  # (N, E) and (N, 2 E)
+            memory.append(torch.cat([past, present.unsqueeze(1)], 1))
+            key, value = memory[-1].view(count, step, 2, heads, width // heads).permute(2, 0, 3, 1, 4).unbind(0)
+            query = query.view(count, heads, 1, width // heads)
+            x = transformed(layer, x, F.scaled_dot_product_attention(query, key, value).reshape(count, width))
         return AttentionState(step, tuple(memory)), summary(self.mlp, x)
 
     def select(self, state: AttentionState, rows: Tensor) -> AttentionState:
@@ -154,9 +149,13 @@ class AttentionEncoder(Encoder):
         return cast(list[nn.TransformerEncoderLayer], list(self.history))
 
 
-def transformed(layer: nn.TransformerEncoderLayer, x: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
-    """(m, E) what a post-norm layer makes of x; ``attend`` maps queries, keys and values (m, 3 E) to (m, E)."""
+def projected(layer: nn.TransformerEncoderLayer, x: Tensor) -> Tensor:
+    """(m, 3 E) queries, keys and values of x (m, E)."""
     attention = layer.self_attn
-    mixed = attend(F.linear(x, cast(Tensor, attention.in_proj_weight), attention.in_proj_bias))
-    x = layer.norm1(x + attention.out_proj(mixed))
+    return F.linear(x, cast(Tensor, attention.in_proj_weight), attention.in_proj_bias)
+
+
+def transformed(layer: nn.TransformerEncoderLayer, x: Tensor, mixed: Tensor) -> Tensor:
+    """(m, E) what a post-norm layer makes of x, given the values mixed by its attention, (m, E)."""
+    x = layer.norm1(x + layer.self_attn.out_proj(mixed))
     return layer.norm2(x + layer.linear2(F.relu(layer.linear1(x))))

@@ -29,7 +29,8 @@ class HawkesState(Encoder):
         >>> from accord.tpp.batch import collate
         >>> from accord.tpp.events import Events
         >>> encoder = HawkesState(Hawkes(2, decay="global"))
-        >>> encoder(collate(Events.of([[1.0, 2.0]], [[0, 1]], start=0.0)))[-1].detach().numpy().round(3).tolist()
+        >>> batch = collate(Events.of([[1.0, 2.0]], [[0, 1]], start=0.0))
+        >>> [round(count, 3) for count in encoder(batch)[-1].tolist()]
         [0.368, 1.0]
         >>> list(encoder.parameters())
         []
@@ -84,7 +85,7 @@ class _Counts(torch.autograd.Function):
         least = torch.finfo(gap.dtype).tiny ** 0.5
         for now, left in zip(counts.split(sizes)[1:], decay.split(sizes)[1:], strict=True):
             before = now.addcmul_(before[: len(now)], left)
-            F.threshold_(before, least, 0.0)  # before they become denormal numbers, which take 100 times as long
+            torch.threshold_(before, least, 0.0)  # before they become denormal numbers, which take 100 times as long
         ctx.save_for_backward(gap, arrived, decay, counts)
         ctx.sizes, ctx.shape = sizes, beta.shape
         return counts.flatten(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -50,9 +51,9 @@ def gru(module: nn.GRU, x: Tensor, sizes: Sequence[int], initial: Tensor | None 
         initial = x.new_zeros(sizes[0], module.hidden_size)
     if x.device.type != "cpu":
         packed, _ = module(PackedSequence(x, torch.tensor(sizes)), initial[None])
-        return packed.data  # type: ignore[no-any-return]
+        return packed.data
     needed = torch.is_grad_enabled() and any(p.requires_grad for p in (x, initial, *module.parameters()))
-    return _Recurrence.apply(x, initial, *module.parameters(), sizes, needed)  # type: ignore[no-any-return]
+    return _Recurrence.apply(x, initial, *module.parameters(), sizes, needed)
 
 
 def step(module: nn.GRU, x: Tensor, h: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ def step(module: nn.GRU, x: Tensor, h: Tensor) -> Tensor:
 def _check(module: nn.GRU, x: Tensor, sizes: list[int]) -> None:
     if module.num_layers != 1 or module.bidirectional or not module.bias:
         raise TPPError(f"found {module}; expected a GRU of one layer and one direction, with biases.")
-    if not sizes or sum(sizes) != len(x) or sizes[-1] < 1 or any(a < b for a, b in zip(sizes, sizes[1:], strict=False)):
+    if not sizes or sum(sizes) != len(x) or sizes[-1] < 1 or any(a < b for a, b in pairwise(sizes)):
         raise TPPError(
             f"{len(x)} tokens in {len(sizes)} steps of {sizes[:3]}... sequences; expected as many tokens as the sum of "
             "the steps, which are positive and never increase: sort the sequences by decreasing length."
@@ -234,18 +235,18 @@ def _collect(
     """The wanted gradients, one matrix product over all tokens each; nothing in place of the others."""
     T, K, P = total.shape
 
-    def product(tokens: Tensor) -> Tensor:  # (T, ...) -> (K, 3 R, ...), the sum over tokens
+    def product(tokens: Tensor) -> Tensor:  # (T, m) -> (K, 3 R, m), a sum over tokens
         gates = (tokens.T @ inner.view(T, -1)).T  # a third faster than the other order
         return gates.unflatten(0, (K, 3, P))[:, :, :R].flatten(1, 2)
 
-    ones = x.new_ones(T)
+    ones = x.new_ones(T, 1)
     by_w_rec = product(previous)[..., :R] if wanted[3] else x.new_empty(K, 0)
-    by_b_rec = product(ones) if wanted[5] else x.new_empty(K, 0)
+    by_b_rec = product(ones)[..., 0] if wanted[5] else x.new_empty(K, 0)
     # From here on for the input halves: only n differs, which r does not multiply there.
     torch.mul(total, by_n[:, None], out=inner[..., 2 * P :])
     by_x = x.new_empty(K, 0)
     if wanted[0]:
         by_x = (inner.view(T * K, 3 * P) @ _padded(w_in, P).flatten(0, 1)).view(T, K, -1).transpose(0, 1)
     by_w_in = product(x) if wanted[2] else x.new_empty(K, 0)
-    by_b_in = product(ones) if wanted[4] else x.new_empty(K, 0)
+    by_b_in = product(ones)[..., 0] if wanted[4] else x.new_empty(K, 0)
     return by_x, start[..., :R].transpose(0, 1), by_w_in, by_w_rec, by_b_in, by_b_rec

@@ -1,1 +1,1 @@
-"""Shared numerics: quadrature on the unit interval, and functions that stay accurate where the plain formula does not."""
+"""Shared numerics: quadrature on the unit interval, and functions that stay accurate where plain formulas do not."""

@@ -29,7 +29,7 @@ def phi(z: Tensor) -> Tensor:
         >>> phi(z).item(), slope.item()
         (1.0, 0.5)
     """
-    return _Phi.apply(z)  # type: ignore[no-any-return]
+    return _Phi.apply(z)
 
 
 class _Phi(torch.autograd.Function):

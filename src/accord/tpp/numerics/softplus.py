@@ -106,7 +106,7 @@ def softplus_integral(x: Tensor) -> Tensor:
         >>> math.isclose(softplus_integral(x).item(), math.pi**2 / 12)
         True
     """
-    return _Integral.apply(x)  # type: ignore[no-any-return]
+    return _Integral.apply(x)
 
 
 def softplus_mean(x0: Tensor, z: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def softplus_mean(x0: Tensor, z: Tensor) -> Tensor:
     """
     x0, z = torch.broadcast_tensors(x0, z)
     slopes = torch.is_grad_enabled() and (x0.requires_grad or z.requires_grad)
-    return _Mean.apply(x0, z, slopes)[0]  # type: ignore[no-any-return]
+    return _Mean.apply(x0, z, slopes)[0]
 
 
 @cache

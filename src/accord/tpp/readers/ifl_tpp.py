@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import io
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from accord.tpp.errors import TPPError
+from accord.tpp.readers.archive import members
 from accord.tpp.readers.found import Found
 from accord.tpp.readers.rows import Rows, build, columns, mention, notes, numbers, sources
 from accord.tpp.readers.unpickle import load, loads
 
 PICKLES = (".pkl", ".pickle", ".pt", ".pth")
-LARGEST = 4 << 30  # bytes of one array in an archive; a few packed MB could unfold to any size
 
 
 def recognises(path: str | Path) -> bool:
@@ -77,34 +75,23 @@ def _pickled(file: Path) -> tuple[Rows, object]:
 
 
 def _number(value: object, where: str) -> float:
-    """A number, a numpy scalar or a tensor of one; None: unknown."""
+    """A number, or an array of one; None: unknown."""
     if value is None:
         return math.nan
-    found = numbers(value.reshape(-1) if isinstance(value, (torch.Tensor, np.ndarray)) else [value], where)
-    if found.size != 1:
-        raise TPPError(f"{where}: found {found.size} numbers; expected one.")
-    return float(found[0])
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    return float(numbers([value], where)[0])
 
 
 def _archive(file: Path) -> tuple[Rows, None]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-            large = [name for name, size in sizes.items() if size > LARGEST]
-            if large:
-                raise TPPError(f"{file}: {large[0]} unfolds to {sizes[large[0]]} bytes; it is damaged or a trap.")
-            wanted = [name for name in ("arrival_times", "marks") if name in sizes]
-            raw = {name: archive.read(f"{name}.npy") for name in wanted}
-    except TPPError:
-        raise
-    except Exception as error:  # a damaged archive ends in errors of zip, zlib, struct and more
-        raise TPPError(f"{file}: cut off or no npz archive ({type(error).__name__}: {str(error)[:80]}).") from None
+    files = members(file.read_bytes(), str(file))
+    raw = {name: files.pop(f"{name}.npy") for name in ("arrival_times", "marks") if f"{name}.npy" in files}
     if "arrival_times" not in raw:
-        raise TPPError(f"{file}: no 'arrival_times' in the archive, which holds {', '.join(sizes) or 'nothing'}.")
+        raise TPPError(f"{file}: no 'arrival_times' in the archive, which holds {', '.join(files) or 'nothing'}.")
     found = {name: columns(_array(data, f"{file}, {name}"), f"{file}, {name}", len(data)) for name, data in raw.items()}
     rows = Rows(str(file), found["arrival_times"], found.get("marks"), start=0.0)
-    if set(sizes) - set(wanted):
-        rows.notes.append(f"{file}: not read: {', '.join(sorted(set(sizes) - set(wanted)))}.")
+    if files:
+        rows.notes.append(f"{file}: not read: {', '.join(sorted(files))}.")
     return rows, None
 
 

@@ -1,7 +1,7 @@
 """program: runs the part of the pickle language that spells plain data, and no other.
 
-A pickle is a program for a small stack machine. This machine knows the instructions for numbers, text, lists, tuples and
-dicts, looks up every named function in a list of allowed ones, and refuses sets, objects and references to the outside.
+A pickle is a program for a small stack machine. This machine knows the instructions for numbers, text, lists, tuples
+and dicts, looks up every named function in a list of allowed ones, and refuses sets, objects and outer references.
 Python's own unpickler can be told what names to allow, but believes sizes that a file declares: five bytes make it
 allocate 64 GB for its memo, and a nested tuple as key of a dict ends the process. Here sizes follow from bytes that
 are there, and keys are text or numbers.
@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import codecs
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from accord.tpp.errors import TPPError
 
 Calls = Mapping[str, Callable[..., Any]]
 _STOP = ord(".")
-_KEYS = (str, bytes, int, float)  # a nested tuple as key would recurse without bound in its hash
+_KEYS = frozenset((str, bytes, int, float))  # a nested tuple as key would recurse without bound in its hash
 
 
 def run(data: bytes, calls: Calls, at: int = 0) -> tuple[Any, int]:
@@ -40,9 +40,10 @@ def run(data: bytes, calls: Calls, at: int = 0) -> tuple[Any, int]:
         {'times': [1.0, 2.5]}
     """
     machine = _Machine(data, calls, at)
+    codes = _CODES
     while (code := data[machine.at]) != _STOP:
         machine.at += 1
-        _CODES[code](machine)
+        codes[code](machine)
     return machine.stack.pop(), machine.at + 1
 
 
@@ -56,7 +57,7 @@ def refusal(name: str) -> TPPError:
 
 def put(into: dict[Any, Any], keys: list[Any], values: list[Any]) -> None:
     """Set items of a dict, if all keys are text or numbers."""
-    if not isinstance(into, dict) or not all(isinstance(key, _KEYS) for key in keys):
+    if not isinstance(into, dict) or not _KEYS.issuperset(map(type, keys)):
         raise TPPError("refused: the pickle holds a dict with other keys than text and numbers.")
     into.update(zip(keys, values, strict=True))
 
@@ -138,6 +139,14 @@ def _constant(make: Callable[[], Any]) -> Callable[[_Machine], None]:
     return push
 
 
+def _collected(make: Callable[[list[Any]], Any]) -> Callable[[_Machine], None]:
+    def push(m: _Machine) -> None:
+        items = m.since_mark()
+        m.stack.append(make(items))
+
+    return push
+
+
 def _last(count: int) -> Callable[[_Machine], None]:
     """A tuple of the last values."""
 
@@ -188,10 +197,6 @@ def _pop(m: _Machine) -> None:
         m.since_mark()
 
 
-def _pop_mark(m: _Machine) -> None:
-    m.since_mark()
-
-
 def _recall(index: Callable[[_Machine], int]) -> Callable[[_Machine], None]:
     return lambda m: m.stack.append(m.memo[index(m)])
 
@@ -203,9 +208,19 @@ def _keep(index: Callable[[_Machine], int]) -> Callable[[_Machine], None]:
     return keep
 
 
-def _one(m: _Machine) -> int:
+def _byte(m: _Machine) -> None:
+    m.stack.append(m.data[m.at])
     m.at += 1
-    return m.data[m.at - 1]
+
+
+def _recall_byte(m: _Machine) -> None:
+    m.stack.append(m.memo[m.data[m.at]])
+    m.at += 1
+
+
+def _keep_byte(m: _Machine) -> None:
+    m.memo[m.data[m.at]] = m.stack[-1]
+    m.at += 1
 
 
 def _four(m: _Machine) -> int:
@@ -236,16 +251,6 @@ def _dict(m: _Machine) -> None:
     items = m.since_mark()
     m.stack.append({})
     put(m.stack[-1], items[::2], items[1::2])
-
-
-def _list(m: _Machine) -> None:
-    items = m.since_mark()
-    m.stack.append(items)
-
-
-def _tuple(m: _Machine) -> None:
-    items = m.since_mark()
-    m.stack.append(tuple(items))
 
 
 def _global(m: _Machine) -> None:
@@ -286,7 +291,13 @@ def _reference(m: _Machine) -> None:
     m.stack.append(m.calls["persistent"](m.stack.pop()))
 
 
-_NAMED: dict[bytes, Callable[[_Machine], None]] = {
+_SIZED: tuple[tuple[Callable[[bytes], Any], Iterable[tuple[int, int]]], ...] = (
+    (_signed, zip(b"\x8a\x8b", (1, 4), strict=True)),
+    (_latin1, zip(b"UT", (1, 4), strict=True)),
+    (_text, zip(b"\x8cX\x8d", (1, 4, 8), strict=True)),
+    (bytes, zip(b"CB\x8e\x96", (1, 4, 8, 8), strict=True)),
+)
+_NAMED: dict[bytes, Callable[[_Machine], object]] = {
     b"N": _constant(lambda: None),
     b"\x88": _constant(lambda: True),
     b"\x89": _constant(lambda: False),
@@ -294,41 +305,29 @@ _NAMED: dict[bytes, Callable[[_Machine], None]] = {
     b"}": _constant(dict),
     b")": _constant(tuple),
     b"J": _fixed("<i"),
-    b"K": _fixed("B"),
+    b"K": _byte,
     b"M": _fixed("<H"),
     b"G": _fixed(">d"),
-    b"\x8a": _sized(1, _signed),
-    b"\x8b": _sized(4, _signed),
     b"I": _written(_whole),
     b"L": _written(_whole),
     b"F": _written(float),
     b"S": _written(_quoted),
     b"V": _written(lambda raw: raw.decode("raw-unicode-escape")),
-    b"\x8c": _sized(1, _text),
-    b"X": _sized(4, _text),
-    b"\x8d": _sized(8, _text),
-    b"U": _sized(1, _latin1),
-    b"T": _sized(4, _latin1),
-    b"C": _sized(1, bytes),
-    b"B": _sized(4, bytes),
-    b"\x8e": _sized(8, bytes),
-    b"\x96": _sized(8, bytes),
+    **{bytes([code]): _sized(width, decode) for decode, widths in _SIZED for code, width in widths},
     b"(": _mark,
     b"0": _pop,
-    b"1": _pop_mark,
+    b"1": _Machine.since_mark,
     b"2": lambda m: m.stack.append(m.stack[-1]),
-    b"h": _recall(_one),
+    b"h": _recall_byte,
     b"j": _recall(_four),
     b"g": _recall(lambda m: int(m.line())),
-    b"q": _keep(_one),
+    b"q": _keep_byte,
     b"r": _keep(_four),
     b"p": _keep(lambda m: int(m.line())),
     b"\x94": _keep(lambda m: len(m.memo)),
-    b"t": _tuple,
-    b"\x85": _last(1),
-    b"\x86": _last(2),
-    b"\x87": _last(3),
-    b"l": _list,
+    b"t": _collected(tuple),
+    **{bytes([0x84 + count]): _last(count) for count in (1, 2, 3)},
+    b"l": _collected(list),
     b"a": _append,
     b"e": _appends,
     b"d": _dict,

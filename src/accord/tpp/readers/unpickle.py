@@ -77,7 +77,7 @@ def _torch_archive(files: dict[str, bytes]) -> Any:
 
 def _torch_legacy(data: bytes) -> Any:
     """torch.save before 1.6: pickles of a magic number, a version, the machine and the object, then all storages."""
-    at, sizes = 0, {}
+    at, sizes = 0, dict[str, int]()
     for _ in range(3):
         _, at = run(data, _STAND_INS, at)
     # The storages lie behind the program that refers to them: run it once to learn where it ends and what they hold.
