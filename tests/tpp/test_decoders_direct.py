@@ -43,8 +43,8 @@ marks = pytest.mark.parametrize("name", MARKS)
 def integral(f: Callable[[Tensor], Tensor], upper: float, panels: int = 1000, count: int = 20) -> Tensor:
     """``int_0^upper f``, in panels of log time: wide log-normals have mass many orders of magnitude below 1.
 
-    Of components with log tau in N(m, s^2), |m| < 2.8 and 0.06 < s < 16.5, less than 1e-20 lies below e^-160, and a panel
-    is at most 3 s wide, which 20 nodes integrate to rounding.
+    Of components with log tau in N(m, s^2), |m| < 2.8 and 0.06 < s < 16.5, less than 1e-20 lies below e^-160, and a
+    panel is at most 3 s wide, which 20 nodes integrate to rounding.
     """
     x, w = legendre(count)
     edges = torch.linspace(-160, math.log(upper), panels + 1, dtype=torch.float64)

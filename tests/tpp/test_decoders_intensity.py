@@ -7,9 +7,21 @@ speed or range. N, L, n, M, D, C, U as in the package.
 import copy
 import math
 
-import numpy as np
 import pytest
 import torch
+from intensity_oracles import (
+    FLOOR,
+    PARTS,
+    QUADRATURE,
+    D,
+    U,
+    integral,
+    panels,
+    rates,
+    sahp_rates,
+    scattered,
+    thp_rates,
+)
 from torch import Tensor
 
 from accord.tpp.decoders import sahp
@@ -17,83 +29,6 @@ from accord.tpp.decoders.fnn import FNN
 from accord.tpp.decoders.intensities import Intensities
 from accord.tpp.decoders.sahp import SAHP, relaxing_mean
 from accord.tpp.decoders.thp import THP
-
-D, U, FLOOR = 6, 4, 1e-6
-PARTS = {
-    "thp": lambda: THP(D, U),
-    "sahp": lambda: SAHP(D, U),
-    "fnn": lambda: FNN(D, U, 7),
-    "fnn-ground": lambda: FNN(D, U, 7, ground=True),
-}
-PER_MARK = ("thp", "sahp", "fnn")
-QUADRATURE = {"thp": 1e-8, "sahp": 1e-5, "fnn": 1e-8, "fnn-ground": 1e-8}  # relative error of compensators, float64
-
-
-def sp(x: Tensor, b: Tensor) -> Tensor:
-    b = b + 1e-3
-    return torch.logaddexp(b * x, torch.zeros_like(x)) / b
-
-
-def thp_rates(p: THP, h: Tensor, tau: Tensor) -> Tensor:
-    x = h @ p.history.weight.T + p.history.bias + p.time.bias + tau[:, None] * p.time.weight[:, 0]
-    return sp(x, p.b)
-
-
-def sahp_rates(p: SAHP, h: Tensor, tau: Tensor) -> Tensor:
-    mu, eta = torch.nn.functional.gelu(h @ p.levels.weight.T).chunk(2, 1)
-    gamma = sp(h @ p.rate.weight.T, p.b_rate)
-    return sp(mu + (eta - mu) * torch.exp(-gamma * tau[:, None]), p.b)
-
-
-def fnn_network(p: FNN, h: Tensor, tau: Tensor) -> Tensor:
-    """(n, U) G, straight from the specification."""
-    a = p.alpha + 1e-3
-    z = torch.cat((tau.log()[:, None], h), 1) @ p.hidden.weight.T + p.hidden.bias
-    act = (1 - (1 + a * z.exp()) ** (-1 / a)) * (1 + sp(z, p.b_hidden))
-    return sp(act @ p.out.weight.T + p.out.bias, p.b_out)
-
-
-def fnn_rates(p: FNN, h: Tensor, tau: Tensor) -> Tensor:
-    tau = tau.detach().requires_grad_()
-    with torch.enable_grad():
-        grown = fnn_network(p, h, tau)
-        slopes = torch.stack([torch.autograd.grad(g.sum(), tau, retain_graph=True)[0] for g in grown.T], 1)
-    return (slopes.sum(1, keepdim=True) if p.ground else slopes) + p.mu
-
-
-def rates(p: Intensities, h: Tensor, tau: Tensor) -> Tensor:
-    """(n, U) intensities from their definitions."""
-    return {THP: thp_rates, SAHP: sahp_rates, FNN: fnn_rates}[type(p)](p, h, tau)
-
-
-def integral(p: Intensities, h: Tensor, tau: Tensor, low: float = 0.0, points: int = 64) -> Tensor:
-    """(n, U) integral of `rates` from low to tau, on panels that grow tenfold from 1e-9 tau."""
-    shares, w = panels(torch.cat((torch.zeros(1), torch.logspace(-9, 0, 19))), points)  # (J,)
-    length = tau - low
-    times = low + torch.outer(shares, length)  # (J, n)
-    found = rates(p, h.repeat(len(shares), 1), times.flatten()).unflatten(0, times.shape)  # (J, n, U)
-    return length[:, None] * torch.tensordot(w, found, 1)
-
-
-def panels(edges: Tensor, points: int) -> tuple[Tensor, Tensor]:
-    """Gauss-Legendre nodes and weights on each of the panels between edges, one behind the other."""
-    x, w = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(points))
-    return (edges[:-1, None] + edges.diff()[:, None] * (x + 1) / 2).flatten(), torch.outer(
-        edges.diff(), w / 2
-    ).flatten()
-
-
-def scattered(p: Intensities, scale: float = 1.0) -> Intensities:
-    """Parameters away from where they start, also the sharpnesses."""
-    with torch.no_grad():
-        for value in p.parameters():
-            value.add_(scale * torch.randn_like(value))
-    for name in ("b", "b_rate", "alpha", "b_hidden", "b_out"):
-        if hasattr(p, name):
-            with torch.no_grad():
-                getattr(p, name).abs_()
-    p.project_()
-    return p
 
 
 @pytest.fixture(autouse=True)
@@ -411,52 +346,3 @@ def test_weights_of_fnn_start_positive():
     assert (part.hidden.weight > 0).all()
     assert (part.out.weight > 0).all()
     assert ((part.mu >= 0) & (part.mu <= 1)).all()
-
-
-def size(*modules: torch.nn.Module) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters())
-
-
-def encoder_size(marks: int, rnn: int, mid: int, dim: int, emb: int = 8) -> int:
-    return emb * marks + 3 * rnn * (emb + rnn) + 6 * rnn + rnn * mid + mid + mid * dim + dim
-
-
-def head_size(dim: int, hidden: int, marks: int) -> int:
-    return (dim + 1) * hidden + hidden + hidden * marks + marks
-
-
-# Section 7 of the specification: (rnn, mid, D), totals for M = 50, 22 and 8.
-BASE = {
-    "thp": (36, 32, 96, None, (14720, 11696, 10184)),
-    "sahp": (46, 32, 32, None, (15588, 12620, 11136)),
-    "fnn": (42, 32, 63, 46, (15939, 14343, 13545)),
-}
-COPIES = {
-    "thp": (42, 32, 48, None, (15112, 11976, 10408)),
-    "sahp": (46, 36, 16, None, (15412, 12388, 10876)),
-    "fnn": (44, 36, 35, 30, (16083, 14011, 12975)),
-}
-PLUS = {
-    "thp": (42, 32, 32, None, (14786, 11566, 10544)),
-    "sahp": (46, 32, 16, None, (15210, 12438, 11640)),
-    "fnn": (42, 32, 63, 26, (16086, 15106, 14616)),
-}
-
-
-def made(name: str, dim: int, units: int, fnn: int | None, ground: bool = False) -> Intensities:
-    if name == "fnn":
-        return FNN(dim, units, fnn, ground=ground)
-    return {"thp": THP, "sahp": SAHP}[name](dim, units)
-
-
-@pytest.mark.parametrize("name", PER_MARK)
-@pytest.mark.parametrize("column", [0, 1, 2])
-def test_numbers_of_parameters(name, column):
-    marks = (50, 22, 8)[column]
-    for copies, table in ((1, BASE), (2, COPIES)):
-        rnn, mid, dim, fnn, totals = table[name]
-        decoder = [made(name, dim, marks, fnn) for _ in range(copies)]
-        assert size(*decoder) + encoder_size(marks, rnn, mid, dim) == totals[column]
-    rnn, mid, dim, fnn, totals = PLUS[name]
-    decoder = size(made(name, dim, 32, fnn, ground=True)) + head_size(dim, fnn or marks, marks)
-    assert decoder + encoder_size(marks, rnn, mid, dim) == totals[column]

@@ -9,17 +9,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from accord.tpp.decoders import lnm
+from accord.tpp.decoders.joint_lnm import JointLNM
 from accord.tpp.decoders.lnm import LNM
+from accord.tpp.decoders.part import TimePart
 from accord.tpp.errors import TPPError
 from accord.tpp.inverse import inverse
+from accord.tpp.mixture_inverse import mixture_inverse
 from accord.tpp.model import Decoded, PointProcess
 from accord.tpp.numerics.quadrature import nodes
 
-REACH = 1e6  # times the time span of the data: a gap beyond it counts as never
 ROWS = 1 << 16  # rows decoded at once where one history is asked about at many gaps
-NODES = 32  # of the mean, in log time
+NODES = 64  # of the mean, in log time
 EDGES = (1e-4, 1 - 1e-6)  # quantiles between which the mean is integrated
-GRID = 64  # gaps among which the mode is looked for before it is refined
+GRID = 128  # gaps among which the mode is looked for before it is refined
+THIRDS = 30  # refinements of the mode: (2/3)^30 of a grid step is below 1e-6
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class NextEvent:
         model: in evaluation mode.
         h_time: (n, D) histories for the time.
         h_mark: (n, D) histories for the mark.
-        span: time span of the data; gaps above 1e6 spans count as infinite.
+        limit: gaps above it count as infinite.
         scale: a usual gap, where searches begin.
         elapsed: (n,) time that has passed since the last event without a new one; None: none. All gaps count from the
             last event, and all distributions are conditional on this time.
@@ -39,7 +43,7 @@ class NextEvent:
     model: PointProcess
     h_time: Tensor
     h_mark: Tensor
-    span: float
+    limit: float
     scale: float
     elapsed: Tensor | None = None
 
@@ -50,20 +54,31 @@ class NextEvent:
         """Density, compensator and marks at one gap (n,) for each history; see ``PointProcess.decode``."""
         return self.model.decode(self.h_time, self.h_mark, tau)
 
-    def quantile(self, share: float | Tensor) -> Tensor:
+    def quantile(self, share: float) -> Tensor:
         """(n,) the gap below which the next event comes with probability ``share``; inf if that is never reached.
 
         Args:
-            share: in [0, 1), one number or (n,).
+            share: in [0, 1).
         """
-        share = torch.as_tensor(share, dtype=self.h_time.dtype, device=self.h_time.device).expand(len(self))
-        if bool(((share < 0) | (share >= 1)).any()):
-            raise TPPError("a quantile needs shares in [0, 1).")
-        return self.reach(-torch.log1p(-share))
+        if not 0 <= share < 1:
+            raise TPPError(f"there is no quantile of {share}; expected a share in [0, 1).")
+        return self.reach(self.h_time.new_full((len(self),), -math.log1p(-share)))
 
-    def reach(self, hazard: Tensor) -> Tensor:
-        """(n,) the gap at which the compensator has grown by ``hazard`` (n,) since ``elapsed``: samples, if Exp(1)."""
-        part = self.model.time_part
+    def median(self) -> Tensor:
+        """(n,) the gap that the next event exceeds with probability 1/2."""
+        return self.quantile(0.5)
+
+    def reach(self, hazard: Tensor, scale: Tensor | float | None = None) -> Tensor:
+        """(n,) the gap at which the compensator has grown by ``hazard`` (n,) since ``elapsed``: samples, if Exp(1).
+
+        Args:
+            hazard: (n,).
+            scale: where the search begins, one for all or (n,); None: at a usual gap.
+        """
+        part, floor = self.model.time_part, self.model.floor
+        mixture = mixture_of(part, self.h_time) if self.elapsed is None else None
+        if mixture is not None:
+            return mixture_inverse(*mixture, hazard, floor=floor, limit=self.limit)
         if self.elapsed is not None:
             hazard = hazard + part.compensator(self.h_time, self.elapsed)
 
@@ -71,30 +86,27 @@ class NextEvent:
             log_density, compensator = part.density(self.h_time, tau)
             return torch.exp(log_density + compensator)
 
-        return inverse(
+        gap = inverse(
             lambda tau: part.compensator(self.h_time, tau),
             rate,
             hazard,
-            scale=self.scale,
-            floor=self.model.floor,
-            limit=REACH * self.span,
+            scale=self.scale if scale is None else scale,
+            floor=floor,
+            limit=self.limit,
         )
-
-    def median(self) -> Tensor:
-        """(n,) the gap that the next event exceeds with probability 1/2."""
-        return self.reach(self.h_time.new_full((len(self),), math.log(2)))
+        return gap if self.elapsed is None else torch.maximum(gap, self.elapsed)
 
     def mean(self) -> Tensor:
         r"""(n,) expected gap, :math:`\int_0^\infty \exp(-\Lambda(u))\, du`; inf where some mass lies at infinity.
 
-        In closed form for LNM; else by quadrature in log time between two far quantiles. What lies beyond the upper
-        one, a share of 1e-6, is left out.
+        In closed form for log-normal mixtures; else by quadrature in log time between two far quantiles. What lies
+        beyond the upper one, a share of 1e-6, is left out.
         """
         part = self.model.time_part
-        if isinstance(part, LNM) and self.elapsed is None:
-            return part.mean(self.h_time)
-        low, high = (self.quantile(edge) for edge in EDGES)  # (n,) each
-        begin = low if self.elapsed is None else torch.maximum(low, self.elapsed)
+        mixture = mixture_of(part, self.h_time) if self.elapsed is None else None
+        if mixture is not None:
+            return lnm.mean(*mixture)
+        begin, high = (self.quantile(edge) for edge in EDGES)  # (n,) each
         x, w = nodes(NODES, self.h_time)  # (Q,)
         width = torch.log(high) - torch.log(begin)  # (n,) inf where the mean is
         u = torch.exp(torch.log(begin)[:, None] + width[:, None] * x)  # (n, Q)
@@ -103,27 +115,37 @@ class NextEvent:
         return torch.where(torch.isinf(high), high, begin + width * ((survival * u) @ w))
 
     def mode(self) -> Tensor:
-        """(n,) the gap with the highest density; for a falling density that is the floor, or ``elapsed``."""
+        """(n,) the gap with the highest density; for a falling density that is the floor, or ``elapsed``.
+
+        The best of a grid in log time, and for mixtures of the modes of their components, is refined.
+        """
         low = self.h_time.new_full((len(self),), self.model.floor)
         if self.elapsed is not None:
             low = torch.maximum(low, self.elapsed)
-        high = torch.maximum(self.quantile(0.99).clamp(max=REACH * self.span), low * 1.01)
-        steps = torch.linspace(0, 1, GRID, dtype=low.dtype, device=low.device)
-        y = torch.log(low)[:, None] + (torch.log(high) - torch.log(low))[:, None] * steps  # (n, GRID)
-        best = self._many(lambda h, tau: self.model.time_part.density(h, tau)[0], torch.exp(y)).argmax(1, keepdim=True)
-        left = y.gather(1, (best - 1).clamp(min=0)).squeeze(1)
-        right = y.gather(1, (best + 1).clamp(max=GRID - 1)).squeeze(1)
-        for _ in range(30):  # ternary search: the bracket shrinks to (2/3)^30 of a grid step
+        high = torch.maximum(self.quantile(0.99).clamp(max=self.limit), low * 1.01)
+        bottom, length = low.log()[:, None], (high / low).log()[:, None]  # (n, 1) each
+        y = bottom + length * torch.linspace(0, 1, GRID, dtype=low.dtype, device=low.device)  # (n, GRID)
+        mixture = mixture_of(self.model.time_part, self.h_time)
+        if mixture is not None:
+            _, mean, log_std = mixture
+            y = torch.cat([y, torch.maximum(mean - torch.exp(2 * log_std), bottom)], 1)
+        best = self._many(self.model.time_part.log_density, torch.exp(y)).argmax(1, keepdim=True)
+        peak = y.gather(1, best).squeeze(1)
+        step = length.squeeze(1) / (GRID - 1)
+        if mixture is not None:  # a component may be narrower than the grid
+            step = torch.minimum(step, torch.exp(mixture[2].amin(1)))
+        left, right = torch.maximum(peak - step, low.log()), peak + step
+        for _ in range(THIRDS):
             third = (right - left) / 3
             a, b = left + third, right - third
             rising = self._log_density(a) < self._log_density(b)
             left, right = torch.where(rising, a, left), torch.where(rising, right, b)
         middle = (left + right) / 2
-        at_edge = self._log_density(torch.log(low)) >= self._log_density(middle)
+        at_edge = self._log_density(low.log()) >= self._log_density(middle)
         return torch.where(at_edge, low, torch.exp(middle))
 
     def _log_density(self, y: Tensor) -> Tensor:
-        return self.model.time_part.density(self.h_time, torch.exp(y))[0]
+        return self.model.time_part.log_density(self.h_time, torch.exp(y))
 
     def log_marks(self, tau: Tensor) -> Tensor:
         """(n, M) log p(k | tau): which mark, if the next event comes at ``tau`` (n,)."""
@@ -139,10 +161,12 @@ class NextEvent:
         x, w = nodes(points, self.h_time)  # (Q,)
         total = self.h_mark.new_zeros(len(self), self.model.marks)  # (n, M)
         weight = self.h_mark.new_zeros(len(self))
-        for share, part in zip(x.tolist(), w, strict=True):
-            tau = self.quantile(share)
+        near = self.h_time.new_full((len(self),), self.scale)
+        for hazard, part in zip(-torch.log1p(-x), w, strict=True):
+            tau = self.reach(hazard.expand(len(self)), near)
             reached = torch.isfinite(tau)
-            chance = torch.exp(self.log_marks(torch.where(reached, tau, self.span)))
+            near = torch.where(reached, tau, near)  # the next quantile is not far
+            chance = torch.exp(self.log_marks(near))
             total += torch.where(reached[:, None], part * chance, 0)
             weight += part * reached
         return total / weight[:, None]
@@ -155,4 +179,15 @@ class NextEvent:
             function(h.repeat_interleave(count, 0), t.reshape(-1)).view(-1, count)
             for h, t in zip(self.h_time.split(step), tau.split(step), strict=True)
         ]
-        return torch.cat(found) if found else tau
+        return torch.cat(found)
+
+
+def mixture_of(part: TimePart, h: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Logits of the weights, means and log standard deviations (n, C) of log tau; None for families without."""
+    if isinstance(part, LNM):
+        return part.mixture(h)
+    if isinstance(part, JointLNM):
+        logits, mean, log_std = part._mixtures(h)  # (n, M, C) each
+        log_w = part.prior.log_marks(h, h.new_ones(len(h))).unsqueeze(2) + torch.log_softmax(logits, 2)
+        return log_w.flatten(1), mean.flatten(1), log_std.flatten(1)
+    return None

@@ -258,8 +258,8 @@ def conflict(
     tables.conflict(parts)
     print(
         show._wrapped(
-            "CG: share of tensors and steps whose gradients of time and mark have a negative cosine; published: entries "
-            "below 1e-6 count as zero, and undefined cosines as no conflict. GMS: how alike the two norms are where "
+            "CG: share of tensors and steps whose gradients of time and mark have a negative cosine; published: "
+            "entries below 1e-6 count as zero, and undefined cosines as no conflict. GMS: how alike the two norms are where "
             "they conflict; 1 is equal. TPI: share of the conflicts in which the time has the larger gradient. Losses "
             "are summed over the batch and event 1 is not scored, as published."
         )

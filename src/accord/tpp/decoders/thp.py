@@ -41,28 +41,26 @@ class THP(Intensities):
 
     def log_intensities(self, h: Tensor, tau: Tensor) -> Tensor:
         """(n, U) log lambda_u(tau)."""
-        start, length = self._segment(h, tau)
-        return log_softplus(start + length) - (self.b + OFFSET).log()
+        return self._log_rates(*self._segment(h, tau))
 
     def compensators(self, h: Tensor, tau: Tensor) -> Tensor:
         """(n, U) Lambda_u(tau)."""
-        start, length = self._segment(h, tau)
-        return softplus_mean(start, length) * (tau.unsqueeze(1) / (self.b + OFFSET))
+        return softplus_mean(*self._segment(h, tau)) * (tau.unsqueeze(1) / (self.b + OFFSET))
 
     def both(self, h: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Intensities``; history and time are projected once."""
-        start, length = self._segment(h, tau)
-        sharpness = self.b + OFFSET
-        compensators = softplus_mean(start, length) * (tau.unsqueeze(1) / sharpness)
-        return log_softplus(start + length) - sharpness.log(), compensators
+        segment = self._segment(h, tau)
+        mean = softplus_mean(*segment)
+        return self._log_rates(*segment), mean * (tau.unsqueeze(1) / (self.b + OFFSET))
 
     def bound(self, h: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """(n,) the sum of each unit's larger end: every unit rises or falls throughout."""
         return torch.maximum(self.log_intensities(h, low), self.log_intensities(h, high)).exp().sum(1)
 
+    @torch.no_grad()
     def project_(self) -> None:
-        """See ``TimePart``."""
-        self.b.data.clamp_(min=0.0)
+        """The sharpness >= 0."""
+        self.b.clamp_(min=0.0)
 
     def _segment(self, h: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """(n, U) b' x and b' a tau: where the argument of the softplus starts, and how far it moves."""
@@ -71,3 +69,6 @@ class THP(Intensities):
         weight, bias = self.history.weight * sharpness.unsqueeze(1), (self.history.bias + self.time.bias) * sharpness
         start = nn.functional.linear(h, weight, bias)  # (n, U)
         return start, tau.unsqueeze(1) * (self.time.weight.squeeze(1) * sharpness)
+
+    def _log_rates(self, start: Tensor, length: Tensor) -> Tensor:
+        return log_softplus(start + length) - (self.b + OFFSET).log()

@@ -1,0 +1,1 @@
+"""Decoder families, one per file; what they offer is in `part` and `intensities`."""

@@ -1,0 +1,1 @@
+"""History encoders, one per file; what they all offer is in `encoder`."""
