@@ -21,11 +21,23 @@ import torch
 from accord import problems, tpp
 from accord.balancer import Balancer
 from accord.conflict import pair_conflict, published_gramians
+from accord.tpp.build import rebuild
+from accord.tpp.checkpoint import read, write
+from accord.tpp.training import below
 
 HERE = Path(__file__).parent
-METHODS = ("PCGrad()", "CAGrad(c=0.5)", "NashMTL()", "UPGrad()", "GradNorm()")
-BASES = ("thp", "sahp", "fnn", "lnm", "rmtpp")
-MARKS = ("nll_mark", "nll_mark_per_event", "accuracy", "accuracy@3", "mrr", "ece", "ece_published", "f1_weighted", "brier")
+REFERENCES = ("joint-lnm", "hawkes", "poisson")
+MARKS = (
+    "nll_mark",
+    "nll_mark_per_event",
+    "accuracy",
+    "accuracy@3",
+    "mrr",
+    "ece",
+    "ece_published",
+    "f1_weighted",
+    "brier",
+)
 TIMES = ("nll_time", "nll_time_per_event", "nll_time_dequantised", "pce", "ks", "mae", "unresolved")
 
 
@@ -38,6 +50,7 @@ class Measured:
         self.steps, self.exact, self.published = 0, [], []
 
     def __call__(self, losses: dict[str, torch.Tensor]) -> None:
+        """Fill the gradients; the ``backward`` of ``fit``."""
         if self.balancer is not None:
             self.balancer.backward(losses)
             return
@@ -80,58 +93,89 @@ class Measured:
         return found
 
 
-def train(name: str, kind: str, split: int, method: str, epochs: int, batch: int, every: int, limit: int) -> dict:
-    """One run; figures of its best epochs on the test part."""
+def parts_of(name: str, split: int, limit: int) -> tpp.Splits:
+    """One fixed split; validation and test cut to a number of sequences, if so wished."""
     splits = problems.parse(name).splits(split)
+    held = {part: getattr(splits, part) for part in ("validation", "test")}
     if limit:
-        splits = tpp.Splits(*(part.subset(np.arange(min(limit, len(part)))) for part in vars(splits).values()))
+        held = {part: events.subset(np.arange(min(limit, len(events)))) for part, events in held.items()}
+    return tpp.Splits(splits.train, **held)
+
+
+def train(name: str, kind: str, split: int, method: str, given: argparse.Namespace) -> None:
+    """One training; parameters of its best epochs and what was measured go to ``states``."""
+    splits = parts_of(name, split, given.limit)
     torch.manual_seed(split)
     model = tpp.build(kind, len(splits.train.marks), tick=splits.train.tick)
     balancer = None if method == "Sum()" else Balancer(model, method, seed=split)
-    hook = Measured(model, every, balancer)
+    hook = Measured(model, given.every, balancer)
     began = time.perf_counter()
     fitted = tpp.fit(
-        model, splits, epochs=epochs, batch=batch, patience=epochs, stopping="joint", backward=hook, seed=split,
-        paper_compat=True,
+        model, splits, epochs=given.epochs, batch=given.batch, patience=given.epochs, stopping="joint", backward=hook,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, given.lr), seed=split, paper_compat=True,
     )  # fmt: skip
-    seconds = time.perf_counter() - began
-    kinds = {}
-    for chosen, keys in (("joint", TIMES + MARKS), ("time", TIMES), ("mark", MARKS)):
-        fitted.restore(chosen)
-        values = tpp.evaluate(model, splits.test, paper_compat=True, predictions=chosen != "mark").values
-        kinds[chosen] = {key: values[key] for key in keys if key in values}
-    if hook.exact:
-        np.savez_compressed(
-            place(name, kind, split, method).with_suffix(".npz"),
-            exact=np.stack(hook.exact).astype(np.float32), names=np.array(hook.names),
-        )  # fmt: skip
-    return {
-        "set": name, "kind": kind, "split": split, "method": method, "epochs": epochs, "batch": batch, "every": every,
-        "parameters": sum(p.numel() for p in model.parameters()), "seconds": seconds,
-        "train_events_per_second": sum(h["events"] for h in fitted.history) / sum(h["seconds"] for h in fitted.history),
-        "best_epoch": fitted.best, "test": kinds, "conflict": hook.summary(), "history": fitted.history,
+    history = fitted.history
+    about = {
+        "set": name,
+        "kind": kind,
+        "split": split,
+        "method": method,
+        **{key: getattr(given, key) for key in ("epochs", "batch", "lr", "every", "limit")},
+        "settings": model.settings,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seconds": time.perf_counter() - began,
+        "train_events_per_second": sum(h["events"] for h in history) / sum(h["seconds"] for h in history),
+        "best_epoch": fitted.best,
+        "conflict": hook.summary(),
+        "history": history,
         "sizes": {part: [len(events), events.time.size] for part, events in vars(splits).items()},
-    }  # fmt: skip
+    }
+    best = {f"{kept}/{key}": value for kept, found in fitted.training.best.items() for key, value in found.items()}
+    if hook.exact:
+        best["gramians"] = torch.from_numpy(np.stack(hook.exact)).float()
+    write(place(name, kind, split, method, "states", ".safetensors"), best, about)
 
 
-def place(name: str, kind: str, split: int, method: str) -> Path:
+def evaluate(name: str, kind: str, split: int, method: str) -> dict:
+    """Figures of the best epochs on the test part: jointly best, and best for each task alone."""
+    tensors, about = read(place(name, kind, split, method, "states", ".safetensors"))
+    test = parts_of(name, split, about["limit"]).test
+    model = rebuild(about.pop("settings"))
+    figures = {}
+    for chosen, keys in (("joint", TIMES + MARKS), ("time", TIMES), ("mark", MARKS)):
+        model.load_state_dict(below(tensors, chosen))
+        if chosen != "joint" and about["best_epoch"][chosen] == about["best_epoch"]["joint"]:
+            values = figures["joint"]
+        else:
+            values = tpp.evaluate(model, test, paper_compat=True, predictions=chosen != "mark").values
+        figures[chosen] = {key: values[key] for key in keys if key in values}
+    return about | {"test": figures}
+
+
+def place(name: str, kind: str, split: int, method: str, folder: str, ending: str) -> Path:
     """Where a run is kept."""
     label = kind if method == "Sum()" else f"{kind}-{method.split('(')[0]}"
-    return HERE / "results" / name / label / f"split-{split}.json"
+    return HERE / folder / name / label / f"split-{split}{ending}"
 
 
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", default="tpp-mooc")
-    parser.add_argument("--kinds", default=",".join(k for k in tpp.NAMES if k not in ("joint-lnm", "hawkes", "poisson")))
+    parser.add_argument(
+        "--kinds", default=",".join(k for k in tpp.NAMES if k not in ("joint-lnm", "hawkes", "poisson"))
+    )
     parser.add_argument("--methods", default="Sum()", help="separated by ;")
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--every", type=int, default=4, help="measure conflict at every n-th step")
-    parser.add_argument("--limit", type=int, default=0, help="at most so many sequences in each part")
-    parser.add_argument("--shard", default="0/1", help="this process takes every n-th run, beginning with the i-th: i/n")
+    parser.add_argument("--limit", type=int, default=0, help="sequences of validation and test, at most; 0: all")
+    parser.add_argument(
+        "--shard", default="0/1", help="this process takes every n-th run, beginning with the i-th: i/n"
+    )
+    parser.add_argument("--only-train", action="store_true", help="evaluate later, by the same command without this")
     given = parser.parse_args()
     torch.set_num_threads(1)
     index, shards = map(int, given.shard.split("/"))
@@ -143,18 +187,24 @@ def main() -> None:
         for kind in given.kinds.split(",")
     ]
     for number, (name, kind, split, method) in enumerate(todo):
-        path = place(name, kind, split, method)
-        if number % shards != index or path.exists():
+        if number % shards != index:
             continue
+        run = (name, kind, split, method)
+        if not place(*run, "states", ".safetensors").exists():
+            train(*run, given)
+            print(f"[{number + 1}/{len(todo)}] {' '.join(map(str, run))}: trained", flush=True)
+        path = place(*run, "results", ".json")
+        if given.only_train or path.exists():
+            continue
+        found = evaluate(*run)
         path.parent.mkdir(parents=True, exist_ok=True)
-        found = train(name, kind, split, method, given.epochs, given.batch, given.every, given.limit)
         beside = path.with_suffix(f".{os.getpid()}.tmp")
         beside.write_text(json.dumps(found, indent=1))
         beside.replace(path)
         joint = found["test"]["joint"]
         print(
-            f"[{number + 1}/{len(todo)}] {name} {kind} {method} split {split}: NLL_T {joint['nll_time']:.2f}, "
-            f"NLL_M {joint['nll_mark']:.2f}, accuracy {joint['accuracy']:.3f} ({found['seconds']:.0f} s)",
+            f"[{number + 1}/{len(todo)}] {' '.join(map(str, run))}: NLL_T {joint['nll_time']:.2f}, "
+            f"NLL_M {joint['nll_mark']:.2f}, accuracy {joint['accuracy']:.3f}",
             flush=True,
         )
 

@@ -15,7 +15,7 @@ from accord.tpp.errors import TPPError
 from accord.tpp.events import Events, Integers
 
 POOL = 16  # batches whose sequences are sorted by length together: little padding, still a random composition
-JITTER = 0.2  # of log length in that order: without it a small data set would have the same batches in every epoch
+JITTER = 0.1  # of log length in that order: without it a small data set would have the same batches in every epoch
 
 
 @dataclass(frozen=True)

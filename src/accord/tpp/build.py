@@ -31,6 +31,7 @@ from accord.tpp.presets import DISJOINT, PUBLISHED, VARIANTS, Widths
 Parts = dict[str, TimePart | MarkPart]
 NAMES = tuple(PUBLISHED)
 HISTORIES = ("gru", "attention", "constant")
+PAIRS = 20  # marks up to which M² decays are affordable
 FLOOR = 1e-6  # smallest gap that decoders tell from none, in units of time
 
 
@@ -45,6 +46,8 @@ def build(
     position: str = "index",
     tick: float | None = None,
     nonneg: bool | None = None,
+    decay: str | None = None,
+    scale: float = 1.0,
 ) -> PointProcess:
     """A model with fresh parameters.
 
@@ -69,6 +72,8 @@ def build(
         position: of attention: ``index`` adds the event's number, ``none`` leaves the order out.
         tick: resolution of the recording in units of time; gaps below half of it, or below 1e-6, count as that.
         nonneg: whether mark embeddings are kept non-negative; None: as published, for FNN only.
+        decay: of ``hawkes``: one for each ``pair`` of marks, or one ``global``; None: ``pair`` up to 20 marks.
+        scale: of ``hawkes``: a usual gap, from which its rates start.
 
     Raises:
         TPPError: for an unknown name or option.
@@ -84,14 +89,14 @@ def build(
         raise TPPError(f"marks={marks}; expected at least 1.")
     settings: dict[str, Any] = {
         "name": name, "marks": marks, "history": history, "encoding": encoding, "time_encoding": time_encoding,
-        "position": position, "tick": tick, "nonneg": nonneg,
+        "position": position, "tick": tick, "nonneg": nonneg, "decay": decay, "scale": scale,
     }  # fmt: skip
     widths = PUBLISHED[name] if widths is None else widths
     settings["widths"] = dataclasses.asdict(widths)
     family, variant = split_name(name)
     floor = FLOOR if tick is None else min(FLOOR, tick / 2)
     if family == "hawkes":
-        process = Hawkes(marks)
+        process = Hawkes(marks, decay or ("pair" if marks <= PAIRS else "global"), scale)
         return PointProcess({"shared": HawkesState(process)}, {"shared": process}, marks, floor, settings)
     if family == "poisson":
         return PointProcess({"shared": ConstantEncoder(1)}, {"shared": Poisson(marks)}, marks, floor, settings)

@@ -18,7 +18,7 @@ from accord.tpp.batch import Batch
 class Padding:
     """Where the packed tokens of a batch lie among padded ones, for the one operation that needs a sequence in a row.
 
-    Sequences of similar length are padded together: one less than half as long as the first of its group starts the
+    Sequences of similar length are padded together: one less than 3/4 as long as the first of its group starts the
     next group, because attention costs the square of the padded length. Starts of windows are a group of their own, of
     length 1, so that nothing attends to them.
 
@@ -48,7 +48,7 @@ class Padding:
         groups, base = [(count, 1)], np.zeros(count, np.int64)  # base: one slot before each sequence
         while begin < end:
             longest = int(lengths[begin])
-            size = int((2 * lengths[begin:end] >= longest).sum())
+            size = int((4 * lengths[begin:end] >= 3 * longest).sum())
             base[begin : begin + size] = offset + longest * np.arange(size) - 1
             groups.append((size, longest))
             begin, offset = begin + size, offset + size * longest
