@@ -55,11 +55,17 @@ def blocks_of(text: str) -> list[Block]:
     return found
 
 
-def public_names() -> list[str]:
-    """Names that ``accord/__init__.py`` re-exports as ``X as X``, and ``__all__`` if there is one."""
-    module = ast.parse((ROOT / "src" / "accord" / "__init__.py").read_text(encoding="utf-8"))
+def exported(*package: str) -> set[str]:
+    """Names that the ``__init__.py`` of a package below ``accord`` re-exports as ``X as X``."""
+    file = (ROOT / "src" / "accord").joinpath(*package, "__init__.py")
+    module = ast.parse(file.read_text(encoding="utf-8"))
     imported = [alias for node in module.body if isinstance(node, ast.ImportFrom) for alias in node.names]
-    return sorted({a.asname for a in imported if a.asname == a.name} | set(getattr(accord, "__all__", ())))
+    return {a.asname for a in imported if a.asname is not None and a.asname == a.name}
+
+
+def public_names() -> list[str]:
+    """Names that ``accord`` re-exports, and ``__all__`` if there is one."""
+    return sorted(exported() | set(getattr(accord, "__all__", ())))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
@@ -119,6 +125,13 @@ def test_every_public_name_has_a_page_and_a_docstring(name):
         text = thing.__doc__ or ""
         assert text.strip(), f"accord.{name} has no docstring"
         assert not text.startswith(f"{name}("), f"accord.{name} has only the docstring that dataclass makes"
+
+
+@pytest.mark.parametrize("name", sorted(exported("tpp")))
+def test_every_public_name_of_tpp_has_a_page(name):
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "tpp").glob("*.md"))
+    mentioned = re.search(rf"\btpp\.{name}\b|^#+ .*\b{name}\b", pages, flags=re.MULTILINE)
+    assert mentioned, f"no page in docs/tpp has a heading with {name} or mentions accord.tpp.{name}"
 
 
 def test_blocks_are_found():

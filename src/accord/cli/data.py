@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
+from rich.console import Console
 
 from accord.cli import show
 from accord.cli.reading import Reading, pairs
@@ -28,6 +30,7 @@ app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Event sequences: import them, list them, check them."
 )
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
+INDENT = " " * 9
 
 
 @app.command("import")
@@ -133,18 +136,26 @@ def check(
     parts, warnings = recorded(what, Reading(format, pairs(option or [])))
     console = show.console()
     for warning in warnings:
-        console.print(f"warning  {warning}", style=COLOURS["warning"], highlight=False, markup=False)
+        _say(console, "warning", warning)
     found = findings(parts)
     for finding in found:
-        console.print(
-            f"{finding.severity:8} {finding.kind}: {finding.text}", style=COLOURS[finding.severity], highlight=False,
-            markup=False,
-        )  # fmt: skip
-        print(f"         {finding.remedy}")
+        _say(console, finding.severity, f"{finding.kind}: {finding.text}")
+        print(_indented(finding.remedy))
     if not found and not warnings:
         print("Nothing found.")
     if strict and any(finding.severity == "error" for finding in found):
         raise typer.Exit(1)
+
+
+def _say(console: Console, severity: str, text: str) -> None:
+    shown = f"{severity:{len(INDENT)}}{_indented(text).removeprefix(INDENT)}"
+    console.print(shown, style=COLOURS[severity], highlight=False, markup=False, soft_wrap=True)
+
+
+def _indented(text: str) -> str:
+    return textwrap.fill(
+        text, min(show.console().width, show.WIDE), initial_indent=INDENT, subsequent_indent=INDENT
+    )  # fmt: skip
 
 
 def _writable(place: Path) -> None:

@@ -114,7 +114,14 @@ class PointProcessProblem(Problem):
         """The model of this kind, for the vocabulary and the resolution of the data."""
         train = self.splits(seed).train
         with seeds.seeded(seed, "tpp", "model"):
-            return build(self.kind, len(train.marks), history=self.history, encoding=self.encoding, tick=train.tick)
+            return build(
+                self.kind,
+                len(train.marks),
+                history=self.history,
+                encoding=self.encoding,
+                tick=train.tick,
+                scale=float(train.gaps[train.scored].mean()),
+            )
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Negative log likelihoods per scored event."""

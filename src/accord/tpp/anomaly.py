@@ -21,9 +21,10 @@ class Anomalies:
         mark: (n,) -log p(k | tau), nats.
         tail: (n,) two-sided tail probability of the gap, 2 min(F, 1 - F): uniform if the model is the truth.
         late: (n,) whether the gap lies in the upper tail.
-        sequences: (N,) numbers of the sequences.
-        surprise: (N,) mean of ``time + mark`` over the events of a sequence.
-        spacing: (N,) squared-spacing statistic of the rescaled times; high: clustered, low: too regular.
+        sequences: (N,) numbers of the sequences with a scored event; the others cannot be judged.
+        surprise: (N,) negative log likelihood of a sequence, its window included, for each of its scored events.
+        spacing: (N,) squared-spacing statistic of the rescaled times, about 2 in a long sequence if the model is the
+            truth; high: fewer events than expected, or in clusters; low: more events, or too regular.
     """
 
     index: Integers
@@ -44,6 +45,10 @@ def anomalies(model: PointProcess, events: Events) -> Anomalies:
 
     .. math:: \psi = \frac{1}{V} \sum_i w_i^2, \qquad V = \sum_i w_i
 
+    If the model is the truth, these are the spacings of a Poisson process of rate 1 on [0, V], and for a given V
+    :math:`E\,\psi = 2 (V - 1 + e^{-V})/V`; at another rate r it tends to 2/r. Both tails are anomalous. V differs from
+    sequence to sequence: compare with sequences that are simulated from the model, or judged to be normal.
+
     Args:
         model: fitted on normal data.
         events: to judge.
@@ -51,7 +56,8 @@ def anomalies(model: PointProcess, events: Events) -> Anomalies:
     Raises:
         TPPError: if no event can be scored.
 
-    Source: Shchur et al. 2021, https://arxiv.org/abs/2106.04465, equation 4 (sum of squared spacings).
+    Source: Shchur et al. 2021, https://arxiv.org/abs/2106.04465, the sum-of-squared-spacings (3S) statistic; here of
+        the ground process, while ``surprise`` looks at marks too.
 
     Example:
         >>> from accord.tpp.build import build
@@ -69,9 +75,9 @@ def anomalies(model: PointProcess, events: Events) -> Anomalies:
         return np.bincount(place, values, minlength=len(found.sequences)).astype(np.float64)
 
     last = found.window.numpy()
-    total = summed(w) + last
-    with np.errstate(invalid="ignore"):  # 0/0 where nothing had time to happen
-        spacing = (summed(w**2) + last**2) / total
+    total, squares = summed(w) + last, summed(w**2) + last**2
+    # psi <= V: it is 0 where nothing had time to happen, and infinite where V is
+    spacing = np.divide(squares, total, out=total.copy(), where=(total > 0) & np.isfinite(squares))
     return Anomalies(
         found.index,
         time,
@@ -79,6 +85,6 @@ def anomalies(model: PointProcess, events: Events) -> Anomalies:
         2 * np.minimum(upper, lower),
         upper < lower,
         found.sequences,
-        summed(time + mark) / summed(np.ones_like(w)),
+        (summed(time + mark) + last) / summed(np.ones_like(w)),
         spacing,
     )

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from accord.tpp.errors import TPPError
 from accord.tpp.events import Events
 from accord.tpp.metrics import baselines, calibration, gaps, marks, scores
-from accord.tpp.metrics.crps import crps_quadrature
+from accord.tpp.metrics.crps import crps_quadrature, crps_time
 from accord.tpp.metrics.dequantise import dequantise
 from accord.tpp.model import PointProcess
-from accord.tpp.next_event import NextEvent
-from accord.tpp.predict import following_events
-from accord.tpp.score import Scores, score
+from accord.tpp.next_event import NextEvent, mixture_of
+from accord.tpp.predict import extent, following, likeliest
+from accord.tpp.score import Scores, encoded, gathered, score
 
 DRAWS = 5  # of the noise of dequantised likelihoods
 TOP = (1, 3, 5, 10)
@@ -33,7 +33,7 @@ class Evaluation:
         mark_reliability: confidence against accuracy.
         time_reliability: level against share.
         sequences: with at least one scored event.
-        dropped: sequences without one.
+        dropped: sequences without one; no figure knows of them.
         baselines: mark likelihoods and accuracies of simple predictors, if training events were given.
     """
 
@@ -74,11 +74,13 @@ def evaluate(
     ``ece``, ``ece_published``          calibration of the mark: weighted by events; as published
     ``accuracy``, ``accuracy@3``, ...   share of events whose mark is among the n likeliest at the true time
     ``mrr``                             mean of 1 / rank; ties by the smaller number
-    ``f1_weighted``, ``f1_macro``       one mark against the rest
+    ``f1_weighted``, ``f1_macro``, ...  precision, recall and F1 of one mark against the rest; see ``metrics.marks.F1``
     ``brier``                           of the marks
-    ``mae``, ``rmse``, ``unresolved``   of the median of the next gap; how many medians are infinite
-    ``accuracy_marginal``               of the likeliest mark without knowing the time (``marginal=True``)
-    ``crps``                            of the time (``crps=True``; hundreds of evaluations per event)
+    ``mae``, ``rmse``, ``unresolved``   of the median of the next gap, where finite; how many medians are infinite
+    ``accuracy_marginal``               of the likeliest mark without knowing the time (``marginal=True``); a mark that
+                                        never comes counts as wrong
+    ``crps``                            of the time (``crps=True``; closed for mixtures, else hundreds of evaluations); inf where one
+                                        event may never come
     ==================================  ===========================================================================
 
     Args:
@@ -108,10 +110,18 @@ def evaluate(
         >>> found.sequences, found.values["accuracy"] <= 1
         (5, True)
     """
-    first = not paper_compat
-    if paper_compat and not simulated:
-        events = dataclasses.replace(events, end=np.full(len(events), np.nan))
-    found = score(model, events, first=first, batch=batch)
+    model.accept(events)
+    if train is not None and train.marks != events.marks:
+        raise TPPError("training events and these have different vocabularies; map them to one first.")
+    first, windows = not paper_compat, simulated or not paper_compat
+    wanted = (predictions, marginal, crps)
+    parts, predicted = [], []
+    limit, scale = extent(events)
+    for part in encoded(model, events, batch, first=first):
+        parts.append(part.terms(model))
+        source = part.batch.source.cpu().numpy()
+        predicted.append(_predicted(following(model, part, limit, scale), source, events, wanted))
+    found = _windowed(gathered(parts), windows)
     count, n = len(found.sequences), len(found.mark)
     values = {
         "nll_time": found.nll_time / count,
@@ -120,8 +130,8 @@ def evaluate(
         "nll_mark_per_event": found.nll_mark / n,
     }
     if events.tick is not None:
-        noisy = [score(model, dequantise(events, draw), first=first, batch=batch) for draw in range(DRAWS)]
-        values["nll_time_dequantised"] = sum(part.nll_time for part in noisy) / DRAWS / count
+        noisy = (score(model, dequantise(events, draw), first=first, batch=batch) for draw in range(DRAWS))
+        values["nll_time_dequantised"] = sum(_windowed(one, windows).nll_time for one in noisy) / DRAWS / count
     in_time = calibration.time_reliability(found.compensator)
     in_marks = calibration.mark_reliability(found.log_marks, found.mark)
     values |= {
@@ -130,78 +140,73 @@ def evaluate(
         "ece": in_marks.ece,
         "ece_published": in_marks.ece_published,
     }
-    values |= _marks(found)
-    if predictions or marginal or crps:
-        values |= _next(model, events, found, batch, (predictions, marginal, crps))
+    values |= _marks(found) | _next(predicted)
     simple = {} if train is None else _baselines(train, events, found)
     return Evaluation(values, found, in_marks, in_time, count, len(events) - count, simple)
 
 
+def _windowed(found: Scores, windows: bool) -> Scores:
+    """The same, without the ends of the windows unless these count."""
+    return found if windows else dataclasses.replace(found, window=torch.zeros_like(found.window))
+
+
 def _marks(found: Scores) -> dict[str, float]:
     rank = marks.ranks(found.log_marks, found.mark).corrected
-    f1 = marks.f1(found.log_marks, found.mark)
-    top = {f"accuracy@{n}": marks.accuracy_at(rank, n) for n in TOP if n < found.log_marks.shape[1]}
     return {
         "accuracy": marks.accuracy_at(rank, 1),
-        **{name: value for name, value in top.items() if name != "accuracy@1"},
+        **{f"accuracy@{n}": marks.accuracy_at(rank, n) for n in TOP if n < found.log_marks.shape[1]},
         "mrr": marks.reciprocal_rank(rank),
-        "f1_weighted": f1.f1_weighted,
-        "f1_macro": f1.f1_macro,
+        **dataclasses.asdict(marks.f1(found.log_marks, found.mark)),
         "brier": float(scores.brier(found.log_marks, found.mark).mean()),
     }
 
 
-def _next(
-    model: PointProcess, events: Events, found: Scores, batch: int, wanted: tuple[bool, bool, bool]
-) -> dict[str, float]:
-    """Figures of predicted gaps and marks: medians, marginal marks, CRPS."""
-    indices, *columns = zip(*_columns(model, events, batch, wanted), strict=True)
-    index = np.concatenate(indices)
-    keep = np.isin(index, found.index)  # not the first events, where those are not scored
-    order = np.argsort(index[keep], kind="stable")
-    gap, likely, crps = (torch.cat(column)[keep][order] for column in columns)
+def _predicted(
+    ahead: NextEvent, source: np.ndarray, events: Events, wanted: tuple[bool, bool, bool]
+) -> dict[str, Tensor]:
+    """Columns (n,) about the scored events of a batch: gaps as they were and as predicted, marks that are hit, CRPS."""
+    gap, found = torch.from_numpy(events.gaps[source]), {}
+    predictions, marginal, crps = wanted
+    if predictions:
+        found["median"] = ahead.median().double()
+    if marginal:
+        found["marginal"] = likeliest(ahead.marginal_marks())
+    if crps:
+        found["crps"] = _crps(ahead, gap.to(ahead.h_time.device))
+    return {"gap": gap, "mark": torch.from_numpy(events.mark[source]), **found}
+
+
+def _crps(ahead: NextEvent, gap: Tensor) -> Tensor:
+    part, h = ahead.model.time_part, ahead.h_time
+    mixture = mixture_of(part, h)
+    if mixture is not None:
+        logits, mean, log_std = mixture
+        return crps_time(torch.log_softmax(logits, 1), mean, log_std.exp(), gap)
+    return crps_quadrature(lambda u: part.compensator(h, u.clamp(max=ahead.limit).to(h)), gap).value
+
+
+def _next(parts: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Figures of predicted gaps and marks."""
+    columns = {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
     values: dict[str, float] = {}
-    if wanted[0]:
-        errors = gaps.gap_errors(gap, torch.from_numpy(events.gaps[found.index]))
+    if "median" in columns:
+        errors = gaps.gap_errors(columns["median"], columns["gap"])
         values |= {"mae": errors.mae, "rmse": errors.rmse, "unresolved": float(errors.unresolved)}
-    if wanted[1]:
-        values["accuracy_marginal"] = float((likely == found.mark).double().mean())
-    if wanted[2]:
-        values["crps"] = float(crps.mean())
+    if "marginal" in columns:
+        values["accuracy_marginal"] = float((columns["marginal"] == columns["mark"]).double().mean())
+    if "crps" in columns:
+        values["crps"] = float(columns["crps"].mean())
     return values
-
-
-def _columns(
-    model: PointProcess, events: Events, batch: int, wanted: tuple[bool, bool, bool]
-) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    for index, following in following_events(model, events, batch):
-        nothing = torch.zeros(len(following))
-        gap = following.median().double().cpu() if wanted[0] else nothing
-        likely = torch.nan_to_num(following.marginal_marks(), -1).argmax(1).cpu() if wanted[1] else nothing
-        crps = _crps(following, torch.from_numpy(events.gaps[index])) if wanted[2] else nothing
-        yield index, gap, likely, crps
-
-
-def _crps(following: NextEvent, gaps_: torch.Tensor) -> torch.Tensor:
-    part, h = following.model.time_part, following.h_time
-    return crps_quadrature(lambda u: part.compensator(h, u.to(h)).double(), gaps_.to(h.device)).value.cpu()
 
 
 def _baselines(train: Events, events: Events, found: Scores) -> dict[str, dict[str, float]]:
     """Mark likelihood per sequence and accuracy of predictors that know no time and no network."""
-    if train.marks != events.marks:
-        raise TPPError("training events and these have different vocabularies; map them to one first.")
     simple = {}
-    for name, fitted in (
-        ("unigram", baselines.unigram),
-        ("repeat-last", baselines.repeat_last),
-        ("markov", baselines.markov),
-    ):
+    for name, fitted in baselines.BASELINES.items():
         log_p = baselines.log_marks(fitted(train), events, found.index)  # (n, M)
-        own = scores.log_score(log_p, found.mark)
         rank = marks.ranks(log_p, found.mark).corrected
         simple[name] = {
-            "nll_mark": float(own.sum()) / len(found.sequences),
+            "nll_mark": float(scores.log_score(log_p, found.mark).sum()) / len(found.sequences),
             "accuracy": marks.accuracy_at(rank, 1),
             "mrr": marks.reciprocal_rank(rank),
         }

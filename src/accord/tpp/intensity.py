@@ -17,6 +17,9 @@ from accord.tpp.model import PointProcess
 class IntensityCurves:
     """Conditional intensities on a grid of times; at an event, the last moment before it and the first behind it.
 
+    Pieces without extent are left out: between tied events, before a first event that starts the observation, and
+    behind a last one that ends it.
+
     Args:
         time: (G,) in units of the data, never decreasing; an event's time stands twice.
         marks: (G, M) lambda_k, events per unit of time.
@@ -45,10 +48,10 @@ def intensity(model: PointProcess, events: Events, sequence: int = 0, points: in
         model: fitted.
         events: with the model's vocabulary.
         sequence: its number.
-        points: of the grid between two events.
+        points: of the grid from one event to the next, both ends among them.
 
     Raises:
-        TPPError: for an unknown number.
+        TPPError: for an unknown number, another vocabulary, or fewer than two points.
 
     Example:
         >>> from accord.tpp.build import build
@@ -66,19 +69,19 @@ def intensity(model: PointProcess, events: Events, sequence: int = 0, points: in
     one = events.subset([sequence])
     batch = collate(one, None, model.dtype).to(model.device)
     h_time, h_mark = model.encode(batch)  # (L + 1, D)
-    lengths = np.append(one.gaps, one.tails)  # (L + 1,) from each token to the next, and to the end
-    begins = np.concatenate([one.origin, one.time])  # (L + 1,)
-    some = np.flatnonzero(lengths > 0)  # ties, an unknown start or an unknown end have no extent
+    begins = np.concatenate([one.origin, one.time])  # (L + 1,) of the token before each piece
+    lengths = np.concatenate([one.gaps, one.tails])  # (L + 1,)
+    some = np.flatnonzero(lengths > 0)  # ties, an unknown start and an unknown end have no extent
     tau = lengths[some, None] * np.linspace(0, 1, points)  # (S, points)
+    time = begins[some, None] + tau
+    time[:, -1] = np.append(one.time, one.end)[some]  # sums would miss it by rounding
     rows = torch.from_numpy(np.repeat(some, points)).to(model.device)
-    found = model.decode(h_time[rows], h_mark[rows], torch.from_numpy(tau.reshape(-1)).to(h_time))
-    since = (
-        model.time_part.compensator(h_time[rows], torch.from_numpy(tau.reshape(-1)).to(h_time)).double().cpu().numpy()
-    )
-    since = since.reshape(tau.shape)
-    before = np.concatenate([[0.0], np.cumsum(since[:, -1])[:-1]]) if some.size else np.empty(0)
+    gap = torch.from_numpy(tau.reshape(-1)).to(h_time)
+    found = model.decode(h_time[rows], h_mark[rows], gap)
+    since = torch.where(gap > 0, found.compensator, 0.0).double().cpu().numpy().reshape(tau.shape)
+    before = np.cumsum(np.append(0.0, since[:-1, -1]))  # (S,) up to each piece; never decreasing, also when rounded
     return IntensityCurves(
-        (begins[some, None] + tau).reshape(-1),
+        time.reshape(-1),
         torch.exp(found.log_intensities).double().cpu().numpy(),
         (before[:, None] + since).reshape(-1),
         one.time,

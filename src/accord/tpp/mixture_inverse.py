@@ -38,7 +38,7 @@ def mixture_inverse(
         [1.0]
     """
     early = target < math.log(2)
-    tail = torch.where(early, -torch.expm1(-target), torch.exp(-target))  # (n,) the smaller one, at most 1/2
+    tail = torch.where(early, -torch.expm1(-target), torch.exp(-target)).clamp(min=torch.finfo(target.dtype).tiny)
     side = torch.where(early, -1.0, 1.0).to(target)
     weight = torch.softmax(logits, 1)  # (n, C)
     slope = torch.exp(-log_std) * (side * HALF_ROOT).unsqueeze(1)  # (n, C)
@@ -61,7 +61,7 @@ def mixture_inverse(
         state = (rows, y, low, high, goal, side, weight, mean, slope)
         if 2 * len(left) < len(rows):  # copies cost as much as a step
             state = tuple(part[left] for part in state)  # type: ignore[assignment]
-    gap = found.exp().clamp(min=floor)
+    gap = torch.where(target > 0, found.exp(), floor).clamp(min=floor)
     return torch.where(gap > limit, math.inf, gap)
 
 

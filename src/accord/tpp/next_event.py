@@ -20,8 +20,10 @@ from accord.tpp.model import Decoded, PointProcess
 from accord.tpp.numerics.quadrature import nodes
 
 ROWS = 1 << 16  # rows decoded at once where one history is asked about at many gaps
-NODES = 64  # of the mean, in log time
-EDGES = (1e-4, 1 - 1e-6)  # quantiles between which the mean is integrated
+NODES = 96  # of the mean, in log time
+EARLY = 1e-4  # the mean is integrated from this quantile
+FAR = 40.0  # to where the compensator is this large
+LOST = 1e-6  # a mean is infinite if so much never comes
 GRID = 128  # gaps among which the mode is looked for before it is refined
 THIRDS = 30  # refinements of the mode: (2/3)^30 of a grid step is below 1e-6
 
@@ -82,13 +84,9 @@ class NextEvent:
         if self.elapsed is not None:
             hazard = hazard + part.compensator(self.h_time, self.elapsed)
 
-        def rate(tau: Tensor) -> Tensor:
-            log_density, compensator = part.density(self.h_time, tau)
-            return torch.exp(log_density + compensator)
-
         gap = inverse(
             lambda tau: part.compensator(self.h_time, tau),
-            rate,
+            None,  # an intensity costs as much as a compensator, and secants need hardly more steps than tangents
             hazard,
             scale=self.scale if scale is None else scale,
             floor=floor,
@@ -97,27 +95,29 @@ class NextEvent:
         return gap if self.elapsed is None else torch.maximum(gap, self.elapsed)
 
     def mean(self) -> Tensor:
-        r"""(n,) expected gap, :math:`\int_0^\infty \exp(-\Lambda(u))\, du`; inf where some mass lies at infinity.
+        r"""(n,) expected gap, :math:`\int_0^\infty \exp(-\Lambda(u))\, du`; inf where more than 1e-6 never comes.
 
-        In closed form for log-normal mixtures; else by quadrature in log time between two far quantiles. What lies
-        beyond the upper one, a share of 1e-6, is left out.
+        In closed form for log-normal mixtures, whose tails may be heavy; else by quadrature in log time, from a low
+        quantile to where the survival is ``exp(-40)``, or to ``limit``.
         """
         part = self.model.time_part
-        mixture = mixture_of(part, self.h_time) if self.elapsed is None else None
+        mixture = mixture_of(part, self.h_time)
         if mixture is not None:
-            return lnm.mean(*mixture)
-        begin, high = (self.quantile(edge) for edge in EDGES)  # (n,) each
+            return mixture_mean(*mixture, self.elapsed)
+        begin, comes = self.quantile(EARLY), torch.isfinite(self.quantile(1 - LOST))  # (n,) each
+        begin = begin.clamp(max=self.limit)
+        high = self.reach(torch.full_like(begin, FAR)).clamp(max=self.limit)
         x, w = nodes(NODES, self.h_time)  # (Q,)
-        width = torch.log(high) - torch.log(begin)  # (n,) inf where the mean is
+        width = torch.log(high) - torch.log(begin)  # (n,)
         u = torch.exp(torch.log(begin)[:, None] + width[:, None] * x)  # (n, Q)
         gone = 0.0 if self.elapsed is None else part.compensator(self.h_time, self.elapsed)[:, None]
-        survival = torch.exp(gone - self._many(part.compensator, torch.nan_to_num(u, posinf=1.0)))  # (n, Q)
-        return torch.where(torch.isinf(high), high, begin + width * ((survival * u) @ w))
+        survival = torch.exp(gone - self._many(part.compensator, u))  # (n, Q)
+        return torch.where(comes, begin + width * ((survival * u) @ w), torch.inf)
 
     def mode(self) -> Tensor:
         """(n,) the gap with the highest density; for a falling density that is the floor, or ``elapsed``.
 
-        The best of a grid in log time, and for mixtures of the modes of their components, is refined.
+        The best of a grid in log time, and for mixtures among the modes of their components, is refined.
         """
         low = self.h_time.new_full((len(self),), self.model.floor)
         if self.elapsed is not None:
@@ -129,20 +129,26 @@ class NextEvent:
         if mixture is not None:
             _, mean, log_std = mixture
             y = torch.cat([y, torch.maximum(mean - torch.exp(2 * log_std), bottom)], 1)
-        best = self._many(self.model.time_part.log_density, torch.exp(y)).argmax(1, keepdim=True)
-        peak = y.gather(1, best).squeeze(1)
+        peak = self._best(y)
         step = length.squeeze(1) / (GRID - 1)
+        found = [low.log(), peak, self._climbed(peak, step, low.log())]
         if mixture is not None:  # a component may be narrower than the grid
-            step = torch.minimum(step, torch.exp(mixture[2].amin(1)))
-        left, right = torch.maximum(peak - step, low.log()), peak + step
+            found.append(self._climbed(peak, torch.exp(mixture[2].amin(1)), low.log()))
+        return torch.maximum(torch.exp(self._best(torch.stack(found, 1))), low)
+
+    def _best(self, y: Tensor) -> Tensor:
+        """(n,) those of the log times (n, Q) with the highest density; the first of equals."""
+        return y.gather(1, self._many(self.model.time_part.log_density, torch.exp(y)).argmax(1, keepdim=True))[:, 0]
+
+    def _climbed(self, peak: Tensor, step: Tensor, low: Tensor) -> Tensor:
+        """(n,) the log time with the highest density within a step of the peak, if there is one hill; not below low."""
+        left, right = torch.maximum(peak - step, low), peak + step
         for _ in range(THIRDS):
             third = (right - left) / 3
             a, b = left + third, right - third
             rising = self._log_density(a) < self._log_density(b)
             left, right = torch.where(rising, a, left), torch.where(rising, right, b)
-        middle = (left + right) / 2
-        at_edge = self._log_density(low.log()) >= self._log_density(middle)
-        return torch.where(at_edge, low, torch.exp(middle))
+        return (left + right) / 2
 
     def _log_density(self, y: Tensor) -> Tensor:
         return self.model.time_part.log_density(self.h_time, torch.exp(y))
@@ -191,3 +197,16 @@ def mixture_of(part: TimePart, h: Tensor) -> tuple[Tensor, Tensor, Tensor] | Non
         log_w = part.prior.log_marks(h, h.new_ones(len(h))).unsqueeze(2) + torch.log_softmax(logits, 2)
         return log_w.flatten(1), mean.flatten(1), log_std.flatten(1)
     return None
+
+
+def mixture_mean(logits: Tensor, mean: Tensor, log_std: Tensor, elapsed: Tensor | None) -> Tensor:
+    r"""(n,) expectation of log-normal mixtures (n, C), given that they exceed ``elapsed`` (n,).
+
+    .. math:: E[X; X > e] = \sum_c w_c e^{m_c + s_c^2/2} \Phi\Big(s_c - \frac{\log e - m_c}{s_c}\Big)
+    """
+    if elapsed is None:
+        return lnm.mean(logits, mean, log_std)
+    std = torch.exp(log_std)
+    z = (elapsed.log().unsqueeze(1) - mean) / std  # (n, C)
+    each = torch.log_softmax(logits, 1) + mean + std.square() / 2 + torch.special.log_ndtr(std - z)
+    return torch.exp(torch.logsumexp(each, 1) + lnm.compensator(logits, mean, log_std, elapsed))

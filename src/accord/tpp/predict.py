@@ -8,15 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from accord.tpp.batch import Batch, batches
+from accord.tpp.batch import collate
 from accord.tpp.errors import TPPError
 from accord.tpp.events import Events, Floats, Integers
 from accord.tpp.model import PointProcess
 from accord.tpp.next_event import NextEvent
+from accord.tpp.score import Encoded, encoded
 from accord.tpp.training import BUDGET
 
 TIMES = ("median", "mean", "mode")
+REACH = 1e6  # times the time span of the data: a gap beyond it counts as never
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,7 @@ class Prediction:
         quantiles: (n, Q) gaps at the wanted shares.
         mark: (n,) the most likely mark at the predicted gap; -1 where that is infinite.
         marginal_mark: (n,) the most likely mark, whenever the event comes; -1 where that is never.
-        marginal: (n, M) probabilities of the marks, whenever the event comes.
+        marginal: (n, M) probabilities of the marks, whenever the event comes; NaN where that is never.
     """
 
     index: Integers
@@ -69,7 +72,8 @@ def predict(
         batch: sequences at once.
 
     Raises:
-        TPPError: for an unknown ``time``, or another vocabulary.
+        TPPError: for an unknown ``time``, shares outside [0, 1), another vocabulary, a model that gives NaN, or if no
+            event is to be predicted.
 
     Example:
         >>> from accord.tpp.build import build
@@ -80,50 +84,77 @@ def predict(
     """
     if time not in TIMES:
         raise TPPError(f"time={time!r} is not known; expected one of {', '.join(TIMES)}.")
-    model.accept(events)
-    parts = []
-    for index, following in following_events(model, events, batch, after):
-        gap = getattr(following, time)()
-        marginal = following.marginal_marks(points)
-        known = torch.isfinite(gap)
-        mark = following.log_marks(torch.where(known, gap, 1.0)).argmax(1)
-        never = torch.isnan(marginal[:, 0])
-        shares = [following.quantile(q) for q in quantiles]
-        parts.append(
-            (
-                index,
-                gap.double().cpu().numpy(),
-                torch.stack(shares, 1).double().cpu().numpy() if shares else np.empty((len(index), 0)),
-                torch.where(known, mark, -1).cpu().numpy(),
-                torch.where(never, -1, torch.nan_to_num(marginal, -1).argmax(1)).cpu().numpy(),
-                marginal.double().cpu().numpy(),
-            )
-        )
-    if not parts:
-        raise TPPError("there is nothing to predict: no sequence has a scored event.")
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    if points < 1:
+        raise TPPError(f"points={points}; expected at least 1.")
+    chosen = behind(model, events, batch) if after else between(model, events, batch)
+    parts = [(index, *_columns(following, time, quantiles, points)) for index, following in chosen]
+    columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
     order = np.argsort(columns[0], kind="stable")
-    return Prediction(*(column[order] for column in columns))
+    found = Prediction(*(column[order] for column in columns))
+    if np.isnan(found.gap).any():
+        raise TPPError("the model gives NaN for some gaps; it was not trained to an end, or its file is damaged.")
+    return found
 
 
-def following_events(
-    model: PointProcess, events: Events, size: int, after: bool = False
-) -> Iterator[tuple[Integers, NextEvent]]:
-    """For each batch what is predicted (see ``Prediction.index``), and its distribution."""
+def _columns(following: NextEvent, time: str, quantiles: tuple[float, ...], points: int) -> tuple[Tensor, ...]:
+    """Columns of a ``Prediction`` behind the first, on the device."""
+    gap = getattr(following, time)()
+    shares = [following.quantile(q) for q in quantiles]
+    marginal = following.marginal_marks(points)
+    return (
+        gap.double(),
+        torch.stack(shares, 1).double() if shares else gap.new_empty(len(gap), 0).double(),
+        torch.where(gap.isinf(), -1, following.log_marks(gap.clamp(max=following.limit)).argmax(1)),
+        likeliest(marginal),
+        marginal.double(),
+    )
+
+
+def likeliest(chance: Tensor) -> Tensor:
+    """(n,) the most likely of M marks (n, M), of equally likely ones the first; -1 in rows of NaN.
+
+    Example:
+        >>> likeliest(torch.tensor([[0.2, 0.8], [torch.nan, torch.nan]])).tolist()
+        [1, -1]
+    """
+    return torch.where(chance.isnan().any(1), -1, chance.argmax(1))
+
+
+def between(model: PointProcess, events: Events, size: int) -> Iterator[tuple[Tensor, NextEvent]]:
+    """For each batch where the scored events lie in ``Events.time``, and their distributions given those before."""
+    limit, scale = extent(events)
+    for part in encoded(model, events, size):
+        yield part.batch.source, following(model, part, limit, scale)
+
+
+def following(model: PointProcess, part: Encoded, limit: float, scale: float) -> NextEvent:
+    """The distributions of the scored events of a batch, each given those before it."""
+    h_time = part.h_time[part.batch.prev]  # (n, D)
+    h_mark = h_time if part.h_mark is part.h_time else part.h_mark[part.batch.prev]
+    return NextEvent(model, h_time, h_mark, limit, scale)
+
+
+def behind(model: PointProcess, events: Events, size: int) -> Iterator[tuple[Tensor, NextEvent]]:
+    """For each batch the numbers of its sequences, and the distributions of the next event behind their ends."""
+    model.accept(events)
+    if size < 1 or len(events) == 0:
+        raise TPPError(f"there are {len(events)} sequences, {size} at once; expected at least 1 of each.")
     model.eval()
-    span, scale = extent(events)
-    for batch in batches(events, size, dtype=model.dtype, tokens=BUDGET):
-        moved: Batch = batch.to(model.device)
-        h_time, h_mark = model.encode(moved)  # (T, D)
-        rows = moved.last if after else moved.prev
-        elapsed = moved.tail if after and moved.windowed else None
-        index = batch.order if after else batch.source
-        yield index.numpy(), NextEvent(model, h_time[rows], h_mark[rows], span, scale, elapsed)
+    limit, scale = extent(events)
+    order = np.argsort(-events.lengths, kind="stable")
+    while order.size:
+        share = max(1, min(size, BUDGET // (int(events.lengths[order[0]]) + 1)))
+        batch = collate(events, order[:share], model.dtype).to(model.device)
+        h_time, h_mark = model.encode(batch)  # (T, D) twice
+        elapsed = batch.tail if batch.windowed else None
+        yield batch.order, NextEvent(model, h_time[batch.last], h_mark[batch.last], limit, scale, elapsed)
+        order = order[share:]
 
 
 def extent(events: Events) -> tuple[float, float]:
-    """Time span of the data, and a usual gap."""
-    span = float(np.ptp(events.time)) if events.time.size else 0.0
+    """The gap that counts as never, and a usual one."""
+    known = np.concatenate([events.time, events.start, events.end])
+    span = float(np.nanmax(known) - np.nanmin(known)) if np.isfinite(known).any() else 0.0
     positive = events.gaps[events.gaps > 0]
     scale = float(positive.mean()) if positive.size else 1.0
-    return max(span, scale), scale
+    return REACH * max(span, scale), scale

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from accord.tpp.batch import batches, eligible
+from accord.tpp.batch import Batch, batches, eligible
 from accord.tpp.errors import TPPError
 from accord.tpp.events import Events, Integers
 from accord.tpp.model import PointProcess
@@ -53,6 +54,27 @@ class Scores:
         return -float(self.own.sum())
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """A batch and its histories, on the model's device.
+
+    Args:
+        batch: of N sequences and T tokens, with its n scored events.
+        h_time: (T, D) histories for the time.
+        h_mark: (T, D) histories for the mark.
+    """
+
+    batch: Batch
+    h_time: Tensor
+    h_mark: Tensor
+
+    def terms(self, model: PointProcess) -> tuple[Tensor, ...]:
+        """Columns of ``Scores`` in order of the batch: six, and the window."""
+        found, b = model.score(self.batch, self.h_time, self.h_mark), self.batch
+        events = (b.source, found.log_density, found.compensator, found.log_marks, b.scored_marks)
+        return *events, b.order, model.window(b, self.h_time)
+
+
 @torch.no_grad()
 def score(model: PointProcess, events: Events, *, first: bool = True, batch: int = 256) -> Scores:
     """What a model says about every scored event.
@@ -72,30 +94,41 @@ def score(model: PointProcess, events: Events, *, first: bool = True, batch: int
         >>> found.index.tolist(), found.log_marks.shape, found.sequences.tolist()
         ([0, 1, 2], torch.Size([3, 2]), [0, 1])
     """
+    return gathered(part.terms(model) for part in encoded(model, events, batch, first=first))
+
+
+def encoded(model: PointProcess, events: Events, size: int, *, first: bool = True) -> Iterator[Encoded]:
+    """The batches of a data set with their histories; all that scores or predicts its events goes through here.
+
+    Raises:
+        TPPError: if no event can be scored, or vocabularies differ.
+    """
     model.accept(events)
     if eligible(events, first=first).size == 0:
         raise TPPError("no event can be scored; a sequence needs two events, or one and a known start.")
     model.eval()
-    parts: list[tuple[Tensor, ...]] = []
-    windows: list[tuple[Tensor, Tensor]] = []
-    for part in batches(events, batch, dtype=model.dtype, first=first, tokens=BUDGET):
+    for part in batches(events, size, dtype=model.dtype, first=first, tokens=BUDGET):
         moved = part.to(model.device)
-        h_time, h_mark = model.encode(moved)
-        found = model.score(moved, h_time, h_mark)
-        columns = (part.source, found.log_density, found.compensator, found.log_marks, part.scored_marks)
-        parts.append(tuple(column.cpu() for column in columns))
-        windows.append((part.order, model.window(moved, h_time).cpu()))
-    index, density, compensator, marks, own = (torch.cat(column) for column in zip(*parts, strict=True))
-    if bool((density.isnan() | compensator.isnan() | marks.isnan().any(1)).any()):
+        yield Encoded(moved, *model.encode(moved))
+
+
+def gathered(parts: Iterable[tuple[Tensor, ...]]) -> Scores:
+    """Scores in order of the data set, from the terms of its batches.
+
+    Raises:
+        TPPError: if a number is NaN.
+    """
+    columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
+    index, density, compensator, marks, own, sequences, window = columns
+    if any(bool(value.isnan().any()) for value in (density, compensator, marks, window)):
         raise TPPError("the model gives NaN for some events; it was not trained to an end, or its file is damaged.")
-    order, place = index.argsort(), torch.cat([o for o, _ in windows])
-    by_sequence = place.argsort()
+    order, by_sequence = index.argsort(), sequences.argsort()
     return Scores(
         index[order].numpy().astype(np.int64),
         density[order].double(),
         compensator[order].double(),
         marks[order].double(),
         own[order],
-        place[by_sequence].numpy().astype(np.int64),
-        torch.cat([w for _, w in windows])[by_sequence].double(),
+        sequences[by_sequence].numpy().astype(np.int64),
+        window[by_sequence].double(),
     )

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from accord.tpp.batch import collate
+from accord.tpp.draws import child, uniform
 from accord.tpp.errors import TPPError
-from accord.tpp.events import Events
+from accord.tpp.events import Events, Integers
 from accord.tpp.model import PointProcess
 from accord.tpp.next_event import NextEvent
 from accord.tpp.thinning import thin
 
 METHODS = ("inverse", "thinning")
-WINDOW = 4  # usual gaps: length of the pieces on which thinning bounds the intensity
+GAP, MARK = 0, 1  # what the draws of one event are for
 
 
+@dataclass
 class Sequences:
-    """Sequences that grow by one event at a time: their encoder states, histories and ages."""
+    """N sequences that grow by one event at a time, all with as many events.
 
-    def __init__(self, model: PointProcess, count: int) -> None:
-        self.model = model
+    Args:
+        model: in evaluation mode.
+        states: of its encoders, by tag.
+        h: (N, D) histories, by tag.
+        age: (N,) float64 time of the last event since the origin.
+    """
+
+    model: PointProcess
+    states: dict[str, Any]
+    h: dict[str, Tensor]
+    age: Tensor
+
+    @classmethod
+    def start(cls, model: PointProcess, count: int) -> Self:
+        """Without events."""
         like = next(model.parameters())
-        self.states: dict[str, Any] = {}
-        self.h: dict[str, Tensor] = {}
-        for tag, encoder in model.encoders().items():
-            self.states[tag], self.h[tag] = encoder.start(count, like)
-        self.age = torch.zeros(count, dtype=torch.float64, device=like.device)  # (N,) of the last event
+        found = {tag: encoder.start(count, like) for tag, encoder in model.encoders().items()}
+        age = torch.zeros(count, dtype=torch.float64, device=like.device)
+        return cls(model, {tag: s for tag, (s, _) in found.items()}, {tag: h for tag, (_, h) in found.items()}, age)
 
     def advance(self, gap: Tensor, mark: Tensor) -> None:
         """One more event of each sequence: gaps (N,) float64, marks (N,)."""
@@ -38,11 +54,10 @@ class Sequences:
         for tag, encoder in self.model.encoders().items():
             self.states[tag], self.h[tag] = encoder.advance(self.states[tag], gap, mark, age)
 
-    def select(self, rows: Tensor) -> None:
-        """Keep some of them, with repetition if wanted."""
-        for tag, encoder in self.model.encoders().items():
-            self.states[tag], self.h[tag] = encoder.select(self.states[tag], rows), self.h[tag][rows]
-        self.age = self.age[rows]
+    def chosen(self, rows: Tensor) -> Self:
+        """Some of them, with repetition if wanted, to go their own way."""
+        states = {tag: encoder.select(self.states[tag], rows) for tag, encoder in self.model.encoders().items()}
+        return type(self)(self.model, states, {tag: h[rows] for tag, h in self.h.items()}, self.age[rows])
 
     @property
     def histories(self) -> tuple[Tensor, Tensor]:
@@ -52,37 +67,34 @@ class Sequences:
         return self.h["time"], self.h["mark"]
 
 
-def read_in(model: PointProcess, events: Events, chosen: np.ndarray) -> Sequences:
-    """The sequences with these numbers, all of one length, after their last event."""
-    batch = collate(events, chosen, torch.float64)  # equal lengths: the order is kept
-    sequences, count = Sequences(model, len(chosen)), len(chosen)
-    gaps, marks = batch.gap.view(-1, count).to(model.device), batch.mark.view(-1, count).to(model.device)
-    for step in range(1, len(batch.sizes)):
-        sequences.advance(gaps[step], marks[step])
-    return sequences
+def read_in(model: PointProcess, events: Events) -> Iterator[tuple[Integers, Sequences]]:
+    """All sequences of a data set after their last event: numbers of those of one length, and these."""
+    batch = collate(events, None, torch.float64)
+    order, sizes = batch.order.numpy(), (*batch.sizes, 0)
+    moved = batch.to(model.device)
+    gaps, marks = moved.gap.split(batch.sizes), moved.mark.split(batch.sizes)
+    sequences = Sequences.start(model, len(batch))
+    rows = torch.arange(len(batch), device=model.device)
+    for step, (size, later) in enumerate(pairwise(sizes)):
+        if step:
+            sequences.advance(gaps[step], marks[step])
+        if later < size:  # the sequences lie in order of decreasing length
+            yield order[later:size], sequences.chosen(rows[later:size])
+            sequences = sequences.chosen(rows[:later])
 
 
 def grow(
-    sequences: Sequences,
-    elapsed: Tensor,
-    end: np.ndarray,
-    *,
-    seed: tuple[int, ...],
-    method: str,
-    most: int,
-    span: float,
-    scale: float,
+    sequences: Sequences, keys: Tensor, elapsed: np.ndarray, end: np.ndarray, *, method: str, most: int, scale: float
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Sample events until each sequence reaches its end.
 
     Args:
         sequences: N of them; they are used up.
-        elapsed: (N,) float64 time since their last events in which nothing happened.
+        keys: (N,) of the random numbers of each sequence.
+        elapsed: (N,) time since their last events in which nothing happened.
         end: (N,) where they end, counted from their origins.
-        seed: numbers that decide all draws.
         method: ``inverse`` or ``thinning``.
         most: new events of one sequence.
-        span: gaps above 1e6 spans count as infinite.
         scale: a usual gap.
 
     Returns:
@@ -90,57 +102,64 @@ def grow(
     """
     if method not in METHODS:
         raise TPPError(f"method={method!r} is not known; expected one of {', '.join(METHODS)}.")
-    generator = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
-    device = sequences.age.device
-    limit = torch.from_numpy(np.asarray(end, np.float64)).to(device)  # (N,)
-    rows = torch.arange(len(limit), device=device)  # the sequences that are still open
-    elapsed = elapsed.to(device)
+    model, device = sequences.model, sequences.age.device
+    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        raise TPPError("the model has parameters that are no finite numbers; it was not trained to an end.")
+    limit, wait = torch.from_numpy(end).to(device), torch.from_numpy(elapsed).to(device)  # (N,) each
+    waited, farthest = bool(elapsed.any()), float(end.max())
+    rows = torch.arange(len(end), device=device)  # the sequences that are still open
     log: list[tuple[Tensor, Tensor, Tensor]] = []  # rows, times and marks of each round
-    while len(rows):
-        gap = _next_gap(sequences, elapsed, limit[rows] - sequences.age, generator, method, span, scale)
-        inside = (sequences.age + gap < limit[rows]).nonzero().squeeze(1)
-        rows, gap = rows[inside], gap[inside]
-        sequences.select(inside)
-        if len(rows) and len(log) == most:
+    while True:
+        draws = child(keys[rows], len(log))
+        gap = _next_gap(sequences, wait if waited else None, limit[rows], draws, method, farthest, scale)
+        inside = (~(sequences.age + gap >= limit[rows])).nonzero().squeeze(1)  # a NaN is kept, to be refused
+        if len(inside) == 0:
+            return _by_sequence(log, len(end))
+        if len(inside) < len(rows):
+            rows, gap, draws, sequences = rows[inside], gap[inside], draws[inside], sequences.chosen(inside)
+        if len(log) == most:
             raise TPPError(f"a sequence has more than {most} events before its end; such a model explodes.")
-        tau = gap.to(sequences.model.dtype).clamp(min=sequences.model.floor)
-        chance = torch.exp(sequences.model.mark_part.log_marks(sequences.histories[1], tau))  # (N, M)
-        draw = torch.rand(len(rows), 1, generator=generator, dtype=torch.float64).to(device)
-        cumulative = chance.double().cumsum(1)
-        mark = (cumulative < draw * cumulative[:, -1:]).sum(1).clamp(max=sequences.model.marks - 1)  # (N,)
+        chance = torch.exp(model.mark_part.log_marks(sequences.histories[1], gap.to(model.dtype).clamp(model.floor)))
+        cumulative = chance.double().cumsum(1)  # (N, M)
+        if bool((gap + cumulative[:, -1]).isnan().any()):
+            raise TPPError("the model gives NaN for some gaps or marks; it was not trained to an end.")
+        level = uniform(draws, MARK).unsqueeze(1) * cumulative[:, -1:]
+        mark = (cumulative < level).sum(1).clamp(max=model.marks - 1)  # (N,)
         sequences.advance(gap, mark)
-        log.append((rows.cpu(), sequences.age.cpu(), mark.cpu()))
-        elapsed = torch.zeros(len(rows), dtype=torch.float64, device=device)
-    return _by_sequence(log, len(limit))
+        log.append((rows, sequences.age, mark))
+        waited = False
 
 
 def _next_gap(
     sequences: Sequences,
-    elapsed: Tensor,
-    left: Tensor,
-    generator: torch.Generator,
+    elapsed: Tensor | None,
+    end: Tensor,
+    draws: Tensor,
     method: str,
-    span: float,
+    farthest: float,
     scale: float,
 ) -> Tensor:
-    """(N,) float64 time from the last event to the next; anything above ``left`` where that lies behind the end."""
+    """(N,) float64 time from the last event to the next; inf, or a number beyond the end, where none comes."""
     model, (h_time, h_mark) = sequences.model, sequences.histories
-    begin = elapsed.to(h_time)
+    begin = None if elapsed is None else elapsed.to(h_time)
     if method == "thinning":
+        start = h_time.new_zeros(len(h_time)) if begin is None else begin
         try:
-            return thin(model, h_time, begin, left.to(h_time), WINDOW * scale, generator).double()
+            gap = thin(model, h_time, start, (end - sequences.age).to(h_time), scale, child(draws, GAP))
         except NotImplementedError as error:
             raise TPPError(f"{error} Use method='inverse'.") from None
-    uniform = torch.rand(len(left), generator=generator, dtype=torch.float64)
-    following = NextEvent(model, h_time, h_mark, span, scale, begin)
-    return following.reach(-torch.log1p(-uniform).to(h_time)).double()
+    else:
+        hazard = -torch.log(uniform(child(draws, GAP), 0)).to(h_time)  # Exp(1)
+        gap = NextEvent(model, h_time, h_mark, farthest, scale, begin).reach(hazard)
+    # Rounding to the model's precision must not move an event to before the end of its past.
+    return gap.double() if elapsed is None else torch.maximum(gap.double(), elapsed)
 
 
 def _by_sequence(log: list[tuple[Tensor, Tensor, Tensor]], count: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Times and marks of each sequence, in order, from those of each round."""
     if not log:
         return [np.empty(0)] * count, [np.empty(0, np.int64)] * count
-    rows, times, marks = (torch.cat(column).numpy() for column in zip(*log, strict=True))
+    rows, times, marks = (torch.cat(column).cpu().numpy() for column in zip(*log, strict=True))
     order = np.argsort(rows, kind="stable")
     cuts = np.cumsum(np.bincount(rows, minlength=count))[:-1]
     return np.split(times[order], cuts), np.split(marks[order], cuts)

@@ -102,8 +102,10 @@ class About:
 
     @property
     def model_unit(self) -> str:
-        """Unit of the model's times."""
-        return self.unit if self.factor == 1 else f"{1 / self.factor:.6g} × [{self.unit}]"
+        """Unit of the model's times, in words."""
+        if self.factor == 1:
+            return words(self.unit)
+        return f"{1 / self.factor:.6g} {'' if self.unit == PLAIN else '× '}{words(self.unit)}"
 
 
 def words(unit: str) -> str:
@@ -111,6 +113,6 @@ def words(unit: str) -> str:
 
     Example:
         >>> words("1"), words("hour"), words("1 = 60 s")
-        ('units of time', 'hour', 'units of time, 1 = 60 s')
+        ('units of the data', 'hour', 'units of 60 s')
     """
-    return "units of time" if unit == PLAIN else f"units of time, {unit}" if "=" in unit else unit
+    return "units of the data" if unit == PLAIN else unit.replace("1 =", "units of") if "=" in unit else unit

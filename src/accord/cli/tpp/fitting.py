@@ -190,7 +190,8 @@ def _method(order: Order, model: PointProcess, out: Path) -> tuple[Callable[...,
 def _claim(order: Order, out: Path, train: str) -> None:
     """Say whose folder it is, or refuse one of another training."""
     ours = {**dataclasses.asdict(order), "train": train}
-    if (out / SETTINGS).exists():
+    begun = (out / STATE).exists() or (out / MODEL).exists()
+    if begun and (out / SETTINGS).exists():
         theirs = files.read_json(out / SETTINGS)
         for name, value in ours.items():
             if name not in MAY_CHANGE and theirs.get(name) != value:
@@ -200,7 +201,7 @@ def _claim(order: Order, out: Path, train: str) -> None:
                     f"{out} holds a training with {name}={theirs.get(name)!r}, and this one has {value!r}; choose "
                     "another folder with --out."
                 )
-    elif (out / STATE).exists() or (out / MODEL).exists():
+    elif begun:
         raise TPPError(f"{out} holds a training of something else; choose another folder with --out.")
     files.write_json(out / SETTINGS, ours)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,11 +116,10 @@ def unexpected(found: Anomalies, events: Events, about: About) -> tuple[Columns,
     return by_event, by_sequence
 
 
-def head(columns: Columns, count: int) -> list[Mapping[str, Any]]:
-    """The first rows."""
-    return [
-        dict(zip(columns, row, strict=True)) for row in zip(*(v[:count] for v in columns.values()), strict=True)
-    ]  # fmt: skip
+def head(columns: Columns, count: int) -> list[dict[str, Any]]:
+    """The first rows, as Python's own numbers."""
+    shown = [np.asarray(values[:count], object).tolist() for values in columns.values()]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*shown, strict=True)]
 
 
 def _named(marks: NDArray[np.int64], names: Sequence[str]) -> list[str | None]:

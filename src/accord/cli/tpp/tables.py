@@ -85,7 +85,7 @@ def conventions(chosen: Chosen, found: Evaluation, paper_compat: bool) -> list[s
         window = "ends of windows are left out" if dropped else "ends of windows are unknown (censoring: unknown)"
     out = f", {found.dropped:,} without a scored event left out" if found.dropped else ""
     said = [
-        f"Conventions: {first}; {window}. Likelihoods in nats, times in {words(about.model_unit)}; "
+        f"Conventions: {first}; {window}. Likelihoods in nats, times in {about.model_unit}; "
         f"{found.sequences:,} sequences of {chosen.part}{out}, {len(found.scores.mark):,} events."
     ]
     if chosen.train is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -18,12 +20,15 @@ from accord.cli.tpp.chosen import MODEL, choose, opened
 from accord.cli.tpp.fitting import Order, run
 from accord.cli.tpp.measuring import measure
 from accord.tpp.anomaly import anomalies as anomalous
-from accord.tpp.build import HISTORIES, NAMES
+from accord.tpp.build import HISTORIES, NAMES, build
 from accord.tpp.errors import TPPError
 from accord.tpp.evaluate import evaluate as evaluated
 from accord.tpp.predict import TIMES
 from accord.tpp.predict import predict as predicted
 from accord.tpp.simulate import simulate as sampled
+
+if TYPE_CHECKING:
+    from accord.report.chart import Chart
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,8 +37,11 @@ app = typer.Typer(
 )
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SHOWN = 10  # rows of a ranking on the screen
-STRETCH = 40  # events of a long sequence that are drawn
 CURVE = 2000  # points of the QQ line
+MEANING = """CG: share of tensors and steps whose gradients of time and mark have a negative cosine; published: entries
+below 1e-6 count as zero, and undefined cosines as no conflict. GMS: how alike the two norms are where they conflict; 1
+is equal. TPI: share of the conflicts in which the time has the larger gradient. Losses are summed over the batch and
+event 1 is not scored, as published."""
 
 Data = Annotated[str, typer.Argument(help="A problem such as tpp-mooc, an imported set (tpp:NAME), or a file.")]
 Model = Annotated[str, typer.Argument(help=f"One of {', '.join(NAMES)}.")]
@@ -83,9 +91,9 @@ def fit(
     print(
         f"{model}: {count:,} parameters, {len(fitted.history)} epochs; best epoch {fitted.best['joint']} with a "
         f"validation NLL of {best['time']:.2f} for the time and {best['mark']:.2f} for the mark, in nats per sequence "
-        f"(times in {words(about.model_unit)})."
+        f"(times in {about.model_unit})."
     )
-    print(f"Model: {out / MODEL}. For its figures: accord tpp evaluate {out} {data}")
+    print(f"Model: {out / MODEL}. For its figures: accord tpp evaluate {shlex.quote(str(out))} {shlex.quote(data)}")
 
 
 @app.command()
@@ -155,9 +163,7 @@ def simulate(
     if not 0 < end < float("inf"):
         raise TPPError(f"--end is {end}; expected a positive number, in {words(about.unit)}.")
     events = sampled(process, count, end * about.factor, seed=seed, marks=about.marks)
-    events = dataclasses.replace(events, time=events.time, name="simulated")
-    shifted = rows.simulated(events, about)
-    rows.write(out, shifted)
+    rows.write(out, rows.simulated(events, about))
     empty = int((events.lengths == 0).sum())
     print(f"{count:,} sequences with {events.time.size:,} events: {out}")
     if empty:
@@ -192,7 +198,7 @@ def plot(
     found = evaluated(
         chosen.model, events, predictions=False, paper_compat=about.paper_compat, simulated=about.simulated
     )  # fmt: skip
-    written = charts.write(
+    _draw(
         [
             charts.intensity_chart(curves, about.marks, words(about.unit)),
             charts.mark_reliability_chart(found.mark_reliability),
@@ -201,7 +207,6 @@ def plot(
         ],
         out,
     )
-    print("\n".join(str(path) for path in written))
 
 
 @app.command()
@@ -221,7 +226,7 @@ def anomalies(
         print(f"\n{title}, surprise in nats:")
         table = show._table(*(name.replace("_", " ") for name in columns))
         for row in rows.head(columns, SHOWN):
-            table.add_row(*(f"{v:.4g}" if isinstance(v, float | np.floating) else str(v) for v in row.values()))
+            table.add_row(*(_short(name, value) for name, value in row.items()))
         show.console().print(table)
     if out is not None:
         rows.write(out, by_event)
@@ -249,33 +254,47 @@ def conflict(
     order = Order(
         data, model, history, encoding, epochs, batch, lr=lr, seed=seed, format=format, options=pairs(option or [])
     )  # fmt: skip
+    order.check()
     files.make_folder(out)
-    measured = measure(order, every)
-    parts = measured.parts
-    if not parts:
+    measured = None if build(model, 1).disjoint else measure(order, every)
+    parts = {} if measured is None else measured.parts
+    if measured is None or not parts:
         print(f"{model} has no parameter that both time and mark train: no conflict is possible.")
         return
     tables.conflict(parts)
-    print(
-        show._wrapped(
-            "CG: share of tensors and steps whose gradients of time and mark have a negative cosine; published: "
-            "entries below 1e-6 count as zero, and undefined cosines as no conflict. GMS: how alike the two norms are where "
-            "they conflict; 1 is equal. TPI: share of the conflicts in which the time has the larger gradient. Losses "
-            "are summed over the batch and event 1 is not scored, as published."
-        )
-    )
+    print(show._wrapped(MEANING))
     window = min(1000, max(1, len(measured.steps) // 10))  # of long trainings, the published one
     gramians = {part: measured.gramians(part)[0] for part in parts}
-    written = charts.write(
+    numbers = {part: tables.measures(*both) for part, both in parts.items()}
+    files.write_json(
+        out / "conflict.json",
+        {"data": data, "model": model, "steps": len(measured.steps), "every": every, "parts": numbers},
+    )
+    print(out / "conflict.json")
+    _draw(
         [
             charts.histogram_chart({part: exact for part, (exact, _) in parts.items()}),
             charts.evolution_chart(gramians, np.array(measured.steps), window, max(1, window // 10)),
         ],
         out,
     )
-    numbers = {part: tables.measures(*both) for part, both in parts.items()}
-    files.write_json(
-        out / "conflict.json",
-        {"data": data, "model": model, "steps": len(measured.steps), "every": every, "parts": numbers},
-    )
-    print("\n".join(map(str, [out / "conflict.json", *written])))
+
+
+def _draw(charts: Sequence[Chart], out: Path) -> None:
+    """Write figures, and print where they are and how they are read."""
+    from accord.report import point_process
+
+    point_process.write(charts, out)
+    for chart in charts:
+        if chart.missing:
+            print(f"\n{chart.title}: no figure. {chart.missing}")
+            continue
+        print(f"\n{out / chart.name}.png and .pdf: {chart.title}")
+        print(show._wrapped(" ".join([chart.reading, *chart.notes])))
+
+
+def _short(name: str, value: object) -> str:
+    """A value in a ranking; times keep their digits."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.12g}" if name == "time" else f"{value:.4g}"
