@@ -55,7 +55,8 @@ def test_validation_is_per_sequence_whatever_the_batches():
     model, events = seeded("thp"), sequences(13, end=0.5)
     whole, cut = nll(model, events, batch=256), nll(model, events, batch=2)
     assert whole == pytest.approx(cut, rel=1e-12)
-    losses = model(collate(events, None, torch.float64)).losses("sum")
+    with torch.no_grad():
+        losses = model(collate(events, None, torch.float64)).losses("sum")
     assert whole == pytest.approx({task: float(loss) / 13 for task, loss in losses.items()}, rel=1e-12)
 
 
@@ -77,6 +78,16 @@ def test_the_best_epoch_of_each_task_can_be_restored(parts):
         assert nll(model, parts.validation)[task] == pytest.approx(expected)
     with pytest.raises(TPPError, match="kind='both'"):
         fitted.restore("both")
+    with pytest.raises(TPPError, match="without shared parameters"):
+        fitted.restore("tasks")
+
+
+def test_separate_stopping_can_be_had_from_a_joint_training(parts):
+    """Until a task rests nothing differs, so the parts of the two best epochs are those of separate stopping."""
+    separate, joint = seeded("lnm++"), seeded("lnm++")
+    fit(separate, parts, epochs=6, batch=4)
+    fit(joint, parts, epochs=6, batch=4, stopping="joint").restore("tasks")
+    assert all(torch.allclose(a, b, rtol=1e-9) for a, b in zip(separate.parameters(), joint.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("name", ["thp++", "lnm++", "fnn-dd"])
@@ -107,8 +118,9 @@ def test_a_task_rests_after_its_patience_and_the_other_goes_on(parts, monkeypatc
     assert "time" not in fitted.history[3]["train"], "patience 2: epochs 2 and 3 were not better"
     assert all(torch.equal(seen[2][n], seen[5][n]) for n in time), "its parameters rest"
     assert all(torch.equal(p, seen[0][n]) for n, p in time.items()), "the best time part is the one of epoch 1"
-    assert fitted.best["time"] == 1
-    assert fitted.best["mark"] == 6
+    assert fitted.best == {"joint": 6, "time": 1, "mark": 6}
+    fitted.restore("joint")  # the control: the same training, stopped by the sum
+    assert all(torch.equal(p, seen[5][n]) for n, p in time.items())
 
 
 def test_stopping_rule_is_relative():
@@ -142,6 +154,10 @@ def test_a_state_of_another_training_is_refused(parts, tmp_path):
     fit(seeded("lnm"), parts, epochs=1, batch=4, path=tmp_path)
     with pytest.raises(TPPError, match="batch=4; this one has 8"):
         fit(seeded("lnm"), parts, epochs=1, batch=8, path=tmp_path)
+    with pytest.raises(TPPError, match="with data="):
+        fit(seeded("lnm"), split(sequences(seed=1)), epochs=1, batch=4, path=tmp_path)
+    with pytest.raises(TPPError, match="with optimizer="):
+        fit(seeded("lnm"), parts, epochs=1, batch=4, path=tmp_path, optimizer=lambda p: torch.optim.Adam(p, 0.1))
     whole = (tmp_path / STATE).read_bytes()
     (tmp_path / STATE).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(TPPError, match="damaged"):
@@ -199,6 +215,12 @@ def test_a_loss_that_is_no_number_stops_the_training(parts):
         next(model.parameters()).fill_(float("nan"))
     with pytest.raises(TPPError, match="loss became nan in epoch 1"):
         fit(model, parts, epochs=1)
+
+
+def test_a_validation_loss_that_is_no_number_is_never_the_best(parts, tmp_path):
+    with pytest.raises(TPPError, match="validation loss became nan in epoch 1"):
+        fit(seeded("lnm"), parts, epochs=1, batch=100, path=tmp_path, optimizer=lambda p: torch.optim.SGD(p, 1e200))
+    assert not (tmp_path / STATE).exists()
 
 
 def test_checkpoints_hold_model_and_settings(tmp_path):

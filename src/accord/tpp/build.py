@@ -169,7 +169,10 @@ def rebuild(settings: dict[str, Any]) -> PointProcess:
 
 
 def match_width(name: str, marks: int, target: int, widths: Widths | None = None, **options: Any) -> Widths:
-    """The widths whose ``rnn`` (GRU) or ``ffn`` (attention) brings a model nearest to a number of parameters.
+    """The widths with which a model has a wanted number of parameters, within 1 %.
+
+    ``rnn`` (``ffn`` for attention) is solved for; where one unit of it weighs too much, as in small models with two
+    encoders, ``mid`` moves by a few units as well.
 
     Args:
         name: of the model.
@@ -188,21 +191,29 @@ def match_width(name: str, marks: int, target: int, widths: Widths | None = None
     widths = PUBLISHED[name] if widths is None else widths
     field = "ffn" if options.get("history") == "attention" else "rnn"
 
-    def count(size: int) -> int:
+    def count(trial: Widths) -> int:
         with torch.device("meta"):
-            model = build(name, marks, dataclasses.replace(widths, **{field: size}), **options)
+            model = build(name, marks, trial, **options)
         return sum(p.numel() for p in model.parameters())
 
-    low, high = 1, 2
-    while count(high) < target and high < 1 << 16:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) < target else (low, middle)
-    best = min((low, high), key=lambda size: abs(count(size) - target))
-    if abs(count(best) - target) > 0.01 * target:
+    def nearest_to(trial: Widths) -> tuple[int, Widths]:
+        low, high = 1, 2
+        while count(dataclasses.replace(trial, **{field: high})) < target and high < 1 << 16:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            small = count(dataclasses.replace(trial, **{field: middle})) < target
+            low, high = (middle, high) if small else (low, middle)
+        both = [dataclasses.replace(trial, **{field: size}) for size in (low, high)]
+        return min(((abs(count(found) - target), found) for found in both), key=lambda pair: pair[0])
+
+    best = nearest_to(widths)
+    for shift in (1, -1, 2, -2, 3, -3):
+        if best[0] <= 0.01 * target or widths.mid + shift < 1:
+            break
+        best = min(best, nearest_to(dataclasses.replace(widths, mid=widths.mid + shift)), key=lambda pair: pair[0])
+    if best[0] > 0.01 * target:
         raise TPPError(
-            f"{name} with {field}={best} has {count(best)} parameters, and {target} were wanted; "
-            "change its other widths."
+            f"{name} with {best[1]} has {count(best[1])} parameters, and {target} were wanted; change its other widths."
         )
-    return dataclasses.replace(widths, **{field: best})
+    return best[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Fitted:
 
     Args:
         history: for each epoch the mean training loss per event, the validation loss per sequence, and the seconds.
-        best: epoch (from 1) with the lowest validation loss, jointly and of each task.
+        best: epoch (from 1) with the lowest validation loss, jointly and of each task while it was trained.
         training: keeps the parameters of those epochs; see ``restore``.
     """
 
@@ -37,9 +38,18 @@ class Fitted:
     training: Training
 
     def restore(self, kind: str) -> None:
-        """Put the parameters of another best epoch into the model: ``joint``, ``time`` or ``mark``."""
-        if kind not in self.best:
-            raise TPPError(f"kind={kind!r} is not known; expected one of {', '.join(self.best)}.")
+        """Put the parameters of another best epoch into the model.
+
+        Args:
+            kind: ``joint``, ``time`` or ``mark``; ``tasks``: the time part of the one and the mark part of the other.
+
+        Raises:
+            TPPError: for another kind, or ``tasks`` where the model shares parameters.
+        """
+        if kind not in (*self.best, "tasks"):
+            raise TPPError(f"kind={kind!r} is not known; expected one of {', '.join(self.best)}, tasks.")
+        if kind == "tasks" and not self.training.model.disjoint:
+            raise TPPError("kind='tasks' needs a model without shared parameters, such as a ++ variant.")
         self.training.restore(kind)
 
 
@@ -117,7 +127,15 @@ def fit(
             raise TPPError(f"the {name} part has no event that could be scored.")
     training = Training(model, splits, batch, optimizer, backward, seed, patience, stopping, paper_compat)
     state = None if path is None else Path(path) / STATE
-    about = {"settings": model.settings, "batch": batch, "seed": seed, "stopping": stopping, "compat": paper_compat}
+    about = {
+        "settings": model.settings,
+        "data": hashlib.sha256("".join(splits.train.fingerprints()).encode()).hexdigest()[:16],
+        "batch": batch,
+        "seed": seed,
+        "stopping": stopping,
+        "paper_compat": paper_compat,
+        "optimizer": repr(next(iter(training.optimizers.values())).defaults),
+    }
     if state is not None and state.exists():
         _resume(training, state, about)
     while len(training.history) < epochs and training.active:
@@ -127,7 +145,7 @@ def fit(
             write(state, tensors, {"about": about, "rest": rest})
         if on_epoch is not None:
             on_epoch(training.history[-1])
-    training.restore()
+    training.restore("tasks" if stopping == "tasks" else "joint")
     model.eval()
     return Fitted(training.history, {name: rule.epoch for name, rule in training.rules.items()}, training)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -109,9 +110,10 @@ class Training:
         """Validation, early stopping, and the line of the history."""
         active = self.active
         found = nll(self.model, self.splits.validation, first=self.first)
+        refuse(found, len(self.history), "validation loss")
         found["joint"] = found["time"] + found["mark"]
         for name, rule in self.rules.items():
-            if (name in active or not self.separate) and rule.better(found[name]):
+            if (name == "joint" or name in active) and rule.better(found[name]):
                 self.best[name] = {key: value.clone() for key, value in self.model.state_dict().items()}
         train = {task: float(value) / max(events, 1) for task, value in sums.items()}  # nats per event
         self.history.append(
@@ -119,13 +121,14 @@ class Training:
         )
 
     @torch.no_grad()
-    def restore(self, kind: str = "joint") -> None:
-        """Put the best parameters into the model.
+    def restore(self, kind: str) -> None:
+        """Put the parameters of a best epoch into the model.
 
         Args:
-            kind: by which loss: ``joint``, ``time`` or ``mark``; with separate stopping, always each part by its own.
+            kind: by which loss: ``joint``, ``time`` or ``mark``; ``tasks``: the time part of the one and the mark part
+                of the other, for a model that shares nothing.
         """
-        if not self.separate:
+        if kind != "tasks":
             self.model.load_state_dict(self.best[kind])
             return
         tags = self.model.task_of()
@@ -162,13 +165,13 @@ def total(losses: Mapping[str, Tensor]) -> None:
     torch.stack(list(losses.values())).sum().backward()
 
 
-def refuse(sums: Mapping[str, Tensor], epoch: int) -> None:
+def refuse(losses: Mapping[str, Tensor | float], epoch: int, what: str = "loss") -> None:
     """Stop where a loss is NaN or infinite."""
-    for task, value in sums.items():
-        if not torch.isfinite(value):
+    for task, value in losses.items():
+        if not math.isfinite(value):
             raise TPPError(
-                f"the {task} loss became {float(value)} in epoch {epoch + 1}; look at the data with `check`, or lower "
-                "the learning rate."
+                f"the {task} {what} became {float(value)} in epoch {epoch + 1}; look at the data with `check`, or "
+                "lower the learning rate."
             )
 
 
