@@ -122,16 +122,6 @@ def test_lnm_far_in_the_tail_has_a_finite_gradient() -> None:
         assert found[0][far].abs().sum() > 0
 
 
-def test_lnm_samples_follow_the_distribution_function() -> None:
-    part, row = moderate(LNM(D, 3)), histories()[:1]
-    draws = part.sample(row.expand(4000, -1), torch.Generator().manual_seed(1)).sort().values
-    reached = -torch.expm1(-part.compensator(row.expand(4000, -1), draws))
-    distance = (reached - torch.linspace(0, 1, 4000, dtype=torch.float64)).abs().max()
-    assert distance < 1.95 / math.sqrt(4000)  # Kolmogorov's 99.9 % point
-    again = part.sample(row.expand(4000, -1), torch.Generator().manual_seed(1)).sort().values
-    assert torch.equal(draws, again)
-
-
 # JointLNM
 
 

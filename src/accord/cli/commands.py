@@ -142,10 +142,13 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for runs and report.")] = Path("demo"),
     jobs: Annotated[int | None, typer.Option(help="Runs beside each other; default: one per core, 2 at most.")] = None,
 ) -> None:
-    """See conflict on real images, resolve it, and read the report: a few minutes on two cores."""
+    """See conflict on real images and in simulated events, resolve it, and read the report: a few minutes."""
     runs = _execute(showcase.configs(), out / "runs", showcase.default_jobs() if jobs is None else jobs)
-    show.table(runs)
-    show.verdict(runs)
+    for problem in dict.fromkeys(run.config.problem for run in runs):
+        part = [run for run in runs if run.config.problem == problem]
+        print(f"\n{problem}")
+        show.table(part)
+        show.verdict(part)
     show.report(runs, out / "report.html", None)
 
 

@@ -79,8 +79,8 @@ def evaluate(
     ``mae``, ``rmse``, ``unresolved``   of the median of the next gap, where finite; how many medians are infinite
     ``accuracy_marginal``               of the likeliest mark without knowing the time (``marginal=True``); a mark that
                                         never comes counts as wrong
-    ``crps``                            of the time (``crps=True``; closed for mixtures, else hundreds of evaluations); inf where one
-                                        event may never come
+    ``crps``                            of the time (``crps=True``; hundreds of evaluations per event, closed for
+                                        mixtures); inf where one event may never come
     ==================================  ===========================================================================
 
     Args:

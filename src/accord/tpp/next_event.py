@@ -86,7 +86,6 @@ class NextEvent:
 
         gap = inverse(
             lambda tau: part.compensator(self.h_time, tau),
-            None,  # an intensity costs as much as a compensator, and secants need hardly more steps than tangents
             hazard,
             scale=self.scale if scale is None else scale,
             floor=floor,
@@ -193,7 +192,7 @@ def mixture_of(part: TimePart, h: Tensor) -> tuple[Tensor, Tensor, Tensor] | Non
     if isinstance(part, LNM):
         return part.mixture(h)
     if isinstance(part, JointLNM):
-        logits, mean, log_std = part._mixtures(h)  # (n, M, C) each
+        logits, mean, log_std = part.mixtures(h)  # (n, M, C) each
         log_w = part.prior.log_marks(h, h.new_ones(len(h))).unsqueeze(2) + torch.log_softmax(logits, 2)
         return log_w.flatten(1), mean.flatten(1), log_std.flatten(1)
     return None

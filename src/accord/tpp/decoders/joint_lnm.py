@@ -74,16 +74,16 @@ class JointLNM(JointPart):
 
     def _each(self, h: Tensor, tau: Tensor) -> Tensor:
         """(n, M) log f(tau, k)."""
-        given = [lnm.log_density(*self._mixtures(some), t.unsqueeze(1)) for some, t in self._blocks(h, tau)]
+        given = [lnm.log_density(*self.mixtures(some), t.unsqueeze(1)) for some, t in self._blocks(h, tau)]
         return self.prior.log_marks(h, tau) + torch.cat(given)
 
     def _compensator(self, h: Tensor, tau: Tensor) -> Tensor:
         """(n,) of the one mixture of M C components."""
-        logits, mean, log_std = self._mixtures(h)
+        logits, mean, log_std = self.mixtures(h)
         log_w = self.prior.log_marks(h, tau).unsqueeze(2) + torch.log_softmax(logits, 2)
         return lnm.compensator(log_w.flatten(1), mean.flatten(1), log_std.flatten(1), tau)
 
-    def _mixtures(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def mixtures(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the weights, means and log standard deviations of log tau given each mark; (n, M, C) each."""
         return self.maps(h).unflatten(1, self.shape).unbind(1)
 

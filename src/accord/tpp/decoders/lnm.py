@@ -30,9 +30,8 @@ class LNM(TimePart):
 
     Example:
         >>> part = LNM(dim=4, components=8)
-        >>> gaps = part.sample(torch.randn(5, 4), torch.Generator().manual_seed(0))
-        >>> gaps.shape, bool((gaps > 0).all())
-        (torch.Size([5]), True)
+        >>> part.log_density(torch.randn(5, 4), torch.ones(5)).shape
+        torch.Size([5])
     """
 
     def __init__(self, dim: int, components: int) -> None:
@@ -55,10 +54,6 @@ class LNM(TimePart):
     def mean(self, h: Tensor) -> Tensor:
         """(n,) expected gap, ``sum_c w_c exp(m_c + s_c^2/2)``; ``inf`` where it overflows."""
         return mean(*self.mixture(h))
-
-    def sample(self, h: Tensor, generator: torch.Generator) -> Tensor:
-        """(n,) gaps, one for each history."""
-        return sample(*self.mixture(h), generator)
 
     def mixture(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the weights, means and log standard deviations of log tau; (n, C) each."""
@@ -124,11 +119,3 @@ def _log_left(z: Tensor) -> Tensor:
 def mean(logits: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """(n,) expectation of a log-normal mixture; arguments (n, C) as in ``log_density``."""
     return torch.logsumexp(torch.log_softmax(logits, 1) + mean + 0.5 * torch.exp(2 * log_std), 1).exp()
-
-
-def sample(logits: Tensor, mean: Tensor, log_std: Tensor, generator: torch.Generator) -> Tensor:
-    """(n,) draws from a log-normal mixture; arguments (n, C) as in ``log_density``."""
-    chosen = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator)  # (n, 1)
-    noise = torch.randn(chosen.shape, generator=generator, dtype=mean.dtype, device=mean.device)
-    log_tau = mean.gather(1, chosen) + log_std.gather(1, chosen).exp() * noise
-    return log_tau.squeeze(1).exp()
