@@ -254,11 +254,11 @@ def test_an_error_in_a_worker_rises_there_and_is_reported_here(tmp_path, monkeyp
 
 def test_the_demo_is_what_it_says(monkeypatch):
     configs = demo.configs()
-    assert len({config.place for config in configs}) == len(configs) == 3 * (5 + 3)
+    assert len({config.place for config in configs}) == len(configs) == 3 * (5 + 3) + 3 * (2 + 2)
     assert {config.method for config in configs} == {
         "Sum()", "PCGrad()", "UPGrad()", "CAGrad(c=0.5)", "NashMTL(max_norm=1.0)",
     }  # fmt: skip
-    assert {config.problem for config in configs} == {"digits"}
+    assert [config.problem.split("(")[0] for config in configs] == ["digits"] * 24 + ["tpp-hawkes"] * 12
     assert demo.default_jobs() in (1, 2)
 
 

@@ -69,7 +69,7 @@ def import_(
     store.save(name, parts, place, source=file, replace=replace)
     for warning in found.warnings:
         print(f"Note: {warning}")
-    table = show._table("part", "sequences", "events", "events per sequence")
+    table = show.grid("part", "sequences", "events", "events per sequence")
     for part, events in parts.items():
         table.add_row(part, f"{len(events):,}", f"{events.time.size:,}", _spread(events))
     show.console().print(table)
@@ -84,7 +84,7 @@ def list_() -> None:
     root = folder()
     imported = store.listing(root / STORE)
     if imported:
-        table = show._table("imported", "sequences", "events", "marks", "unit", "source", "licence")
+        table = show.grid("imported", "sequences", "events", "marks", "unit", "source", "licence")
         for entry in imported:
             if entry.problem:
                 table.add_row(f"{IMPORTED}{entry.name}", "damaged")
@@ -109,7 +109,7 @@ def _real(root: Path) -> None:
         return
     import polars as pl
 
-    table = show._table("in the data folder", "sequences", "events", "marks", "use it as")
+    table = show.grid("in the data folder", "sequences", "events", "marks", "use it as")
     for file in files:
         usable = file.stem in names and file.with_suffix(".splits.json").exists()
         try:

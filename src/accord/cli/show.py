@@ -95,7 +95,7 @@ def table(runs: Sequence[store.Run]) -> None:
     shown = [row for row in rows if not row.label.startswith("single-")]
     alone = {task: row.test[task] for row in rows if row.label.startswith("single-") for task in row.test}
     metric = {task: entry["metric"] for run in runs for task, entry in (run.result or {}).get("test", {}).items()}
-    head = _table("method", *(f"{task}\n{name}" for task, name in metric.items()), "Δm %", "ms/step")
+    head = grid("method", *(f"{task}\n{name}" for task, name in metric.items()), "Δm %", "ms/step")
     for row in shown:
         scores = [_plusminus(row.test[task], 3) if task in row.test else "" for task in metric]
         merit = _plusminus(row.delta_m, 1, 100, sign="+") if row.delta_m else ""
@@ -109,7 +109,7 @@ def table(runs: Sequence[store.Run]) -> None:
     text = f"Test metrics after the {chosen} epoch; mean over {count}."
     if alone:
         text += " Δm: mean relative improvement over training each task alone, paired by seed."
-    print(_wrapped(text))
+    print(wrapped(text))
     _conflict(shown)
 
 
@@ -117,7 +117,7 @@ def _conflict(rows: Sequence[summary.Row]) -> None:
     measured = [row for row in rows if row.conflict and row.harm]
     if not measured:
         return
-    head = _table("method", "conflict %", "harm %:\nplain sum", "\nmethod", "\noptimiser's step")
+    head = grid("method", "conflict %", "harm %:\nplain sum", "\nmethod", "\noptimiser's step")
     for row in measured:
         assert row.conflict is not None
         assert row.harm is not None
@@ -129,10 +129,11 @@ def _conflict(rows: Sequence[summary.Row]) -> None:
         "Conflict: share of task pairs with a negative cosine. Harm: share of cases (tasks x steps) in which the plain "
         "sum of the gradients, the method's direction, or the optimiser's actual step raises a loss to first order."
     )
-    print(_wrapped(text))
+    print(wrapped(text))
 
 
-def _table(*columns: str) -> Table:
+def grid(*columns: str) -> Table:
+    """An empty table: the first column to the left, the others to the right."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=True)
     for i, name in enumerate(columns):
         table.add_column(name, justify="right" if i else "left", no_wrap=i > 0, overflow="fold", vertical="bottom")
@@ -142,7 +143,7 @@ def _table(*columns: str) -> Table:
 def verdict(runs: Sequence[store.Run]) -> None:
     """Print the two sentences."""
     for sentence in summary.sentences(summary.summarise(runs)):
-        print("\n" + _wrapped(sentence))
+        print("\n" + wrapped(sentence))
 
 
 def report(runs: Sequence[store.Run], path: Path, figures: Path | None) -> None:
@@ -177,5 +178,6 @@ def _percent(found: Interval) -> str:
     return "" if math.isnan(found.mean) else f"{100 * found.mean:.{0 if found.mean >= 0.1 else 1}f}"
 
 
-def _wrapped(text: str) -> str:
+def wrapped(text: str) -> str:
+    """Text in lines that fit."""
     return textwrap.fill(text, min(console().width, WIDE))

@@ -18,9 +18,10 @@ from accord.tpp.model import PointProcess
 from accord.tpp.next_event import NextEvent, mixture_of
 from accord.tpp.predict import extent, following, likeliest
 from accord.tpp.score import Scores, encoded, gathered, score
+from accord.tpp.stiffness import quadrature_change
 
 DRAWS = 5  # of the noise of dequantised likelihoods
-TOP = (1, 3, 5, 10)
+TOP = (3, 5, 10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,7 @@ def evaluate(
     ``mrr``                             mean of 1 / rank; ties by the smaller number
     ``f1_weighted``, ``f1_macro``, ...  precision, recall and F1 of one mark against the rest; see ``metrics.marks.F1``
     ``brier``                           of the marks
+    ``quadrature_change``               nats per event by which twice as many nodes change the first batch, if any are
     ``mae``, ``rmse``, ``unresolved``   of the median of the next gap, where finite; how many medians are infinite
     ``accuracy_marginal``               of the likeliest mark without knowing the time (``marginal=True``); a mark that
                                         never comes counts as wrong
@@ -115,9 +117,14 @@ def evaluate(
         raise TPPError("training events and these have different vocabularies; map them to one first.")
     first, windows = not paper_compat, simulated or not paper_compat
     wanted = (predictions, marginal, crps)
-    parts, predicted = [], []
+    parts: list[tuple[Tensor, ...]] = []
+    predicted: list[dict[str, Tensor]] = []
     limit, scale = extent(events)
+    change = None
     for part in encoded(model, events, batch, first=first):
+        if not parts:
+            b = part.batch
+            change = quadrature_change(model.time_part, part.h_time[b.prev], b.gap[b.event].clamp(min=model.floor))
         parts.append(part.terms(model))
         source = part.batch.source.cpu().numpy()
         predicted.append(_predicted(following(model, part, limit, scale), source, events, wanted))
@@ -141,6 +148,8 @@ def evaluate(
         "ece_published": in_marks.ece_published,
     }
     values |= _marks(found) | _next(predicted)
+    if change is not None:
+        values["quadrature_change"] = change
     simple = {} if train is None else _baselines(train, events, found)
     return Evaluation(values, found, in_marks, in_time, count, len(events) - count, simple)
 

@@ -51,7 +51,7 @@ def evaluation(chosen: Chosen, found: Evaluation, values: Mapping[str, float], c
         values: its figures in recorded units of time.
         conventions: sentences.
     """
-    table = show._table("figure", "as published", "corrected", "")
+    table = show.grid("figure", "as published", "corrected", "")
     for text, published, corrected, remark in ROWS:
         cells = [_cell(values.get(name)) if name else "" for name in (published, corrected)]
         if any(cells):
@@ -60,13 +60,13 @@ def evaluation(chosen: Chosen, found: Evaluation, values: Mapping[str, float], c
     if never := int(values.get("unresolved", 0)):
         print(f"{never:,} predicted gaps are infinite: the model says that no event may come. MAE is without them.")
     if found.baselines:
-        beside = show._table("predictor of the mark", "NLL, nats per sequence", "accuracy", "MRR")
+        beside = show.grid("predictor of the mark", "NLL, nats per sequence", "accuracy", "MRR")
         ours = {name: values[name] for name in ("nll_mark", "accuracy", "mrr")}
         for name, figures in {**found.baselines, "this model": ours}.items():
             beside.add_row(name, *(_cell(figures[key]) for key in ours))
         show.console().print(beside)
     for sentence in conventions:
-        print(show._wrapped(sentence))
+        print(show.wrapped(sentence))
 
 
 def conventions(chosen: Chosen, found: Evaluation, paper_compat: bool) -> list[str]:
@@ -101,7 +101,7 @@ def conflict(parts: Mapping[str, tuple[PairConflict, PairConflict]]) -> None:
     Args:
         parts: by part, the measures of the gradients and those of the thresholded gradients.
     """
-    table = show._table("part", "CG %\npublished", "CG %", "mean cosine", "GMS", "TPI", "cosines", "undefined")
+    table = show.grid("part", "CG %\npublished", "CG %", "mean cosine", "GMS", "TPI", "cosines", "undefined")
     for name, (exact, thresholded) in parts.items():
         shares = [_cell(100 * value, 1) for value in (thresholded.incidence_published, exact.incidence)]
         others = [_cell(value) for value in (exact.cosine, exact.similarity, exact.priority)]

@@ -224,7 +224,7 @@ def anomalies(
     by_event, by_sequence = rows.unexpected(found, chosen.events, chosen.about)
     for title, columns in (("Least expected events", by_event), ("Least expected sequences", by_sequence)):
         print(f"\n{title}, surprise in nats:")
-        table = show._table(*(name.replace("_", " ") for name in columns))
+        table = show.grid(*(name.replace("_", " ") for name in columns))
         for row in rows.head(columns, SHOWN):
             table.add_row(*(_short(name, value) for name, value in row.items()))
         show.console().print(table)
@@ -262,7 +262,7 @@ def conflict(
         print(f"{model} has no parameter that both time and mark train: no conflict is possible.")
         return
     tables.conflict(parts)
-    print(show._wrapped(MEANING))
+    print(show.wrapped(MEANING))
     window = min(1000, max(1, len(measured.steps) // 10))  # of long trainings, the published one
     gramians = {part: measured.gramians(part)[0] for part in parts}
     numbers = {part: tables.measures(*both) for part, both in parts.items()}
@@ -290,7 +290,7 @@ def _draw(charts: Sequence[Chart], out: Path) -> None:
             print(f"\n{chart.title}: no figure. {chart.missing}")
             continue
         print(f"\n{out / chart.name}.png and .pdf: {chart.title}")
-        print(show._wrapped(" ".join([chart.reading, *chart.notes])))
+        print(show.wrapped(" ".join([chart.reading, *chart.notes])))
 
 
 def _short(name: str, value: object) -> str:

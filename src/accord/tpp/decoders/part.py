@@ -8,7 +8,13 @@ from torch import Tensor, nn
 
 
 class TimePart(nn.Module):
-    """The distribution of the next gap, given the history h."""
+    """The distribution of the next gap, given the history h.
+
+    Args:
+        nodes: of the quadrature behind its compensator; None: that is closed.
+    """
+
+    nodes: int | None = None
 
     @abstractmethod
     def density(self, h: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:

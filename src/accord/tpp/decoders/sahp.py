@@ -46,6 +46,8 @@ class SAHP(Intensities):
         [0.0, 0.0, 0.0]
     """
 
+    nodes: int
+
     def __init__(self, dim: int, units: int, nodes: int = 8) -> None:
         super().__init__()
         self.levels = nn.Linear(dim, 2 * units, bias=False)  # W_mu above W_eta: one product

@@ -9,8 +9,6 @@ from accord.tpp.decoders.part import MarkPart, TimePart
 from accord.tpp.numerics.quadrature import nodes
 from accord.tpp.numerics.softplus import log_scaled_softplus, scaled_softplus
 
-NODES = 12
-
 
 class _Ramps(nn.Module):
     """``tanh(tanh(W1 h + b1) tau + W2 h + b2)``: units that rise or fall once, from a level to a level."""
@@ -33,11 +31,12 @@ class STHP(TimePart):
 
     .. math:: \lambda(\tau) = \mathrm{sp}_b(w_3 \cdot \tanh(\tanh(W_1 h + b_1)\,\tau + W_2 h + b_2) + b_3)
 
-    The compensator is a Gauss-Legendre mean of 12 nodes in time.
+    The compensator is a Gauss-Legendre mean of 12 nodes in time, accurate while slopes times gaps stay moderate.
 
     Args:
         dim: D, the size of the history.
         units: U.
+        nodes: of that mean.
 
     Source: Li et al. 2023, "SMURF-THP", https://arxiv.org/abs/2310.16336, as the time model of Bosser & Ben Taieb
         2024, https://arxiv.org/abs/2412.08590.
@@ -48,22 +47,25 @@ class STHP(TimePart):
         0.0
     """
 
-    def __init__(self, dim: int, units: int) -> None:
+    nodes: int
+
+    def __init__(self, dim: int, units: int, nodes: int = 12) -> None:
         super().__init__()
         self.ramps = _Ramps(dim, units)
+        self.nodes = nodes
         self.out = nn.Linear(units, 1)
         self.sharpness = nn.Parameter(torch.ones(()))
 
     def density(self, h: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """See ``TimePart``."""
-        x, w = nodes(NODES, tau)
+        x, w = nodes(self.nodes, tau)
         inside = self._inside(h, tau, torch.cat((x, x.new_ones(1))))  # (J + 1, n): the nodes, and the event itself
         compensator = tau * (w @ scaled_softplus(inside[:-1], self.sharpness))
         return log_scaled_softplus(inside[-1], self.sharpness) - compensator, compensator
 
     def compensator(self, h: Tensor, tau: Tensor) -> Tensor:
         """See ``TimePart``."""
-        x, w = nodes(NODES, tau)
+        x, w = nodes(self.nodes, tau)
         return tau * (w @ scaled_softplus(self._inside(h, tau, x), self.sharpness))
 
     def bound(self, h: Tensor, low: Tensor, high: Tensor) -> Tensor:
