@@ -59,8 +59,8 @@ def test_copies_across_parts_are_an_error_and_within_a_warning() -> None:
     )
     found = check({"train": a, "test": leaking})
     assert [(f.severity, f.kind) for f in found] == [("error", "copies"), ("warning", "copies")]
-    assert found[0].text.startswith("2 sequences are exact copies of one in another part (2 of test in train)")
-    assert found[1].text.startswith("1 of 83 sequences")
+    assert found[0].text == "2 of 83 sequences are exact copies of one in another part (2 of test in train)."
+    assert found[1].text == "1 of 83 sequences is an exact copy of one in the same part."
 
 
 def test_ties_and_repeated_events() -> None:
@@ -68,7 +68,7 @@ def test_ties_and_repeated_events() -> None:
     found = check({"all": one})
     assert kinds(found) == {"ties": "warning", "repeated events": "note"}
     assert text(found, "ties").startswith("50.00% of the gaps are zero")
-    assert text(found, "repeated events").startswith("1 of 5 events")
+    assert text(found, "repeated events").startswith("1 of 5 events repeats")
 
 
 @pytest.mark.parametrize(("step", "severity"), [(0.25, "warning"), (1e-6, "note")])
@@ -97,7 +97,7 @@ def test_marks_constant_unused_and_unseen() -> None:
     unused = Events(events.time, events.mark, events.offsets, ("a", "b", "c", "d"), events.start, events.end)
     found = check({"all": unused})
     assert kinds(found) == {"unused marks": "note"}
-    assert text(found, "unused marks") == "1 of 4 marks never occur, for example 'd'."
+    assert text(found, "unused marks") == "1 of 4 marks never occurs, for example 'd'."
     train = Events(events.time, events.mark % 2, events.offsets, events.marks, events.start, events.end)
     test = clean(1)
     found = check({"train": train, "test": test})
@@ -107,11 +107,39 @@ def test_marks_constant_unused_and_unseen() -> None:
     )
 
 
+def test_parts_without_sequences() -> None:
+    nothing = Events(np.empty(0), np.empty(0, np.int64), np.zeros(1, np.int64), ("a", "b", "c"))
+    found = check({"train": clean(0), "test": nothing})
+    assert [(f.severity, f.kind) for f in found] == [("error", "no sequences")]
+    assert found[0].text == "there are no sequences in test."
+    assert [f.text for f in check({"all": nothing})] == ["there are no sequences in all."]
+    assert [f.text for f in check({})] == ["there are no sequences at all."]
+
+
+@pytest.mark.parametrize("name", ["NaN", " none", "NA", ""])
+def test_marks_that_may_be_missing_values(name: str) -> None:
+    events = clean(0)
+    spelled = Events(events.time, events.mark, events.offsets, ("a", name, "nano"), events.start, events.end)
+    found = check({"all": spelled})
+    assert kinds(found) == {"missing marks": "warning"}
+    expected = f"{(events.mark == 1).sum():,} of {events.time.size:,} events have a mark that may stand for"
+    assert text(found, "missing marks").startswith(expected)
+    assert repr(name) in text(found, "missing marks")
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"), [("1", "units"), ("hour", "hour"), ("1 = 60 s", "× [1 = 60 s]"), ("9 s", "× [9 s]")]
+)
+def test_units_are_apart_from_numbers(unit: str, shown: str) -> None:
+    events = Events.of([np.arange(20.0)], [np.arange(20) % 2], start=0.0, end=20.0, unit=unit)
+    assert f"grid of 1 {shown};" in text(check({"all": events}), "time grid")
+
+
 def test_windows_and_sequences_without_scored_events() -> None:
     events = Events.of([[0.1, 1.7, 2.2], [0.3]], [[0, 1, 0], [1]], start=[np.nan, np.nan], end=[3.0, np.nan])
     found = check({"all": events})
     assert kinds(found)["nothing scored"] == "warning"
-    assert text(found, "nothing scored").startswith("1 of 2 sequences")
+    assert text(found, "nothing scored").startswith("1 of 2 sequences has no scored event")
     assert "unknown for 100% of the sequences, the end for 50%" in text(found, "windows")
 
 

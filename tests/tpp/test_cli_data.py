@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accord import cli
 from accord.cli.reading import Reading
 from accord.cli.tpp.source import recorded, training
 from accord.problems import parse
@@ -19,21 +18,6 @@ from accord.tpp.readers import read
 DATA = Path(os.environ.get("ACCORD_DATA", "/nowhere"))
 SAMPLES = DATA / "tpp" / "raw_samples"
 CLICKS = "user,at,page\nada,1.0,home\nbob,1.5,help\nada,2.5,help\nada,4.0,home\nbob,7.0,home\n"
-
-
-@pytest.fixture
-def call(capsys, tmp_path, monkeypatch):
-    """Call the command line in an empty folder with a data folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
-    monkeypatch.setenv("ACCORD_DATA", str(tmp_path / "data"))
-
-    def called(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.main([str(a) for a in arguments])
-        return code, *capsys.readouterr()
-
-    return called
 
 
 @pytest.fixture
@@ -178,7 +162,7 @@ def test_strict_makes_errors_count(call, tmp_path):
         (folder / f"{part}.csv").write_text("sequence,time,mark\n1,1.0,a\n1,2.5,b\n")
     code, out, _ = call("data", "check", folder)
     assert code == 0
-    assert out.startswith("error    copies: 1 sequences are exact copies")
+    assert out.startswith("error    copies: 1 of 2 sequences is an exact copy")
     assert call("data", "check", folder, "--strict")[0] == 1
     (folder / "test.csv").write_text("sequence,time,mark\n1,1.0,a\n1,3.5,b\n")
     assert call("data", "check", folder, "--strict")[0] == 0
@@ -202,7 +186,7 @@ def test_training_data_are_those_of_the_problem(name, monkeypatch):
     for part in ("train", "validation", "test"):
         np.testing.assert_array_equal(getattr(taken.splits, part).time, getattr(theirs, part).time)
         assert getattr(taken.splits, part).marks == getattr(theirs, part).marks
-    raw, _ = recorded(name, Reading(), 1)
+    raw = recorded(name, Reading(), 1).parts
     assert (taken.splits.test.time.max() / taken.done.factor + taken.done.offset) in raw["test"].time
 
 

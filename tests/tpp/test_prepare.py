@@ -186,6 +186,21 @@ def test_none_only_cuts() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_origin_of_every_sequence_is_told(recipe: str, whole: bool) -> None:
+    data = messy(1)
+    given = data if whole else split(data, 1)
+    parts, done = prepare(given, recipe, seed=2)
+    source = data if whole else join(list(vars(given).values()))
+    rows = dict(enumerate(lists(source)))
+    assert len(set(np.concatenate(done.origin).tolist())) == sum(map(len, vars(parts).values()))
+    for part, origin in zip(vars(parts).values(), done.origin, strict=True):
+        for i, row in zip(origin.tolist(), lists(part), strict=True):
+            moved = {((t - done.offset) * done.factor, source.marks[k]) for t, k in rows[i]}
+            assert {(t, part.marks[k]) for t, k in row} <= moved
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_windows_and_tick_are_moved_and_scaled_with_the_times(recipe: str) -> None:
     rng = np.random.default_rng(1)
     times = [1e6 + np.sort(rng.integers(1, 500, 15)).astype(float) for _ in range(30)]
@@ -212,5 +227,7 @@ def test_mistakes() -> None:
         prepare(Splits(*(Events.of(t) for t in ([[1.0, 2.0], [1.0, 3.0]], [[4.0]], [[1.0, 4.0]]))), "train_only")
     with pytest.raises(TPPError, match="different marks or units"):
         join([Events.of([[1.0]]), Events.of([[1.0]], unit="hour")])
-    with pytest.raises(TPPError, match="no time to scale by"):
+    with pytest.raises(TPPError, match=r"cannot be cut into three parts.* \(8 of 10 are copies of another\)"):
+        prepare(Events.of([[1.0, 2.0]] * 9 + [[1.0, 3.0]]), "mean_gap")
+    with pytest.raises(TPPError, match="no gap to scale times by"):
         prepare(Events.of([[1.0]] * 10), "mean_gap")

@@ -56,6 +56,18 @@ def test_round_trip_to_the_last_bit(tmp_path: Path) -> None:
     assert (entry.marks, entry.problem) == (3, "")
 
 
+def test_names_of_sequences_come_back(tmp_path: Path) -> None:
+    ids = {"train": tuple(f"u{i}" for i in range(7)), "test": ("a\nb", "größe", "", "x" * 9999)}
+    store.save("x", parts(), tmp_path, ids=ids)
+    assert store.load_ids("x", tmp_path) == ids
+    assert same(store.load("x", tmp_path)["train"], parts()["train"])
+    store.save("y", parts(), tmp_path)
+    assert store.load_ids("y", tmp_path) == {}
+    _flip(tmp_path / "x" / store.ARRAYS)
+    with pytest.raises(TPPError, match="is damaged"):
+        store.load_ids("x", tmp_path)
+
+
 def test_unknown_windows_and_tick_come_back_unknown(tmp_path: Path) -> None:
     store.save("plain", {"all": Events.of([[1.0, 2.0]])}, tmp_path)
     found = store.load("plain", tmp_path)["all"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 import textwrap
 from pathlib import Path
@@ -18,6 +19,7 @@ from accord.cli.tpp.source import recorded
 from accord.data import folder
 from accord.data.locate import VARIABLE
 from accord.problems.tpp_sets import IMPORTED, REAL, STORE
+from accord.report.text import times
 from accord.tpp import store
 from accord.tpp.check import check as findings
 from accord.tpp.errors import TPPError
@@ -49,24 +51,24 @@ def import_(
     mark_bins: Annotated[str | None, typer.Option(help="Tables: edges such as 2,3,4 for numeric marks.")] = None,
     zone: Annotated[str | None, typer.Option(help="Tables, logs: time zone of dates that carry none.")] = None,
     date_format: Annotated[str | None, typer.Option(help="Tables, logs: such as '%d.%m.%Y %H:%M'.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="Tables: sign of decimal numbers, a point or a comma.")] = None,
     sort: Annotated[bool, typer.Option("--sort", help="Tables, logs: put rows in order of time.")] = False,
     option: Annotated[list[str] | None, typer.Option(help="Any reader option, as key=value; repeatable.")] = None,
 ) -> None:  # fmt: skip
     """Read event sequences and keep them under a name, complete or not at all."""
     mapping = {
         "sequence": sequence, "time": time, "mark": mark, "start": start, "end": end, "mark_bins": mark_bins,
-        "zone": zone, "date_format": date_format, "sort": "true" if sort else None, "unit": unit, "licence": licence,
+        "zone": zone, "date_format": date_format, "decimal": decimal, "sort": "true" if sort else None, "unit": unit,
+        "licence": licence,
     }  # fmt: skip
     given = {key: value for key, value in mapping.items() if value is not None}
     place = folder() / STORE
     _writable(place)
+    store.free(name, place, replace)  # reading may take long
     found = Reading(format, given | pairs(option or [])).read(file)
     resolution = tick(join(list(found.parts.values())))
-    parts = {
-        part: events if events.tick else dataclasses.replace(events, tick=resolution)
-        for part, events in found.parts.items()
-    }
-    store.save(name, parts, place, source=file, replace=replace)
+    parts = {part: dataclasses.replace(events, tick=resolution) for part, events in found.parts.items()}
+    store.save(name, parts, place, ids=found.ids, source=file, replace=replace)
     for warning in found.warnings:
         print(f"Note: {warning}")
     table = show.grid("part", "sequences", "events", "events per sequence")
@@ -74,7 +76,8 @@ def import_(
         table.add_row(part, f"{len(events):,}", f"{events.time.size:,}", _spread(events))
     show.console().print(table)
     one = next(iter(parts.values()))
-    print(f"{len(one.marks):,} marks, unit of time {one.unit}, {_resolution(resolution)}. Stored in {place / name}.")
+    marks = times(len(one.marks), "mark")
+    print(f"{marks}, unit of time {one.unit}, {_resolution(one.tick)}. Stored in {place / name}.")
     print(f"Look at it: accord data check {name}. Train on it: accord tpp fit {IMPORTED}{name} thp+ --out FOLDER")
 
 
@@ -131,17 +134,17 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 if there is an error.")] = False,
 ) -> None:
     """Look for what would make results wrong or misleading."""
-    if what in [entry.name for entry in store.listing(folder() / STORE)] and not Path(what).exists():
+    if what in [entry.name for entry in store.listing(folder() / STORE)] and not os.path.exists(what):
         what = IMPORTED + what
-    parts, warnings = recorded(what, Reading(format, pairs(option or [])))
+    source = recorded(what, Reading(format, pairs(option or [])))
     console = show.console()
-    for warning in warnings:
-        _say(console, "warning", warning)
-    found = findings(parts)
+    for note in source.notes:
+        _say(console, "warning", note)
+    found = findings(source.parts)
     for finding in found:
         _say(console, finding.severity, f"{finding.kind}: {finding.text}")
         print(_indented(finding.remedy))
-    if not found and not warnings:
+    if not found and not source.notes:
         print("Nothing found.")
     if strict and any(finding.severity == "error" for finding in found):
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ class Reading:
         Raises:
             TPPError: as ``accord.tpp.readers.read``, or for a value that an option cannot have.
         """
-        if not self.options or not Path(path).exists():
+        if not self.options or not os.path.exists(path):
             return read(path, self.format)
         format = self.format
         if format is None:

@@ -23,6 +23,8 @@ from accord.tpp.fit import Fitted as Fitted
 from accord.tpp.fit import fit as fit
 from accord.tpp.intensity import IntensityCurves as IntensityCurves
 from accord.tpp.intensity import intensity as intensity
+from accord.tpp.long_horizon import LongHorizon as LongHorizon
+from accord.tpp.long_horizon import long_horizon as long_horizon
 from accord.tpp.model import Decoded as Decoded
 from accord.tpp.model import Likelihood as Likelihood
 from accord.tpp.model import PointProcess as PointProcess

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from accord.tpp.events import Events, Floats, Integers
+from accord.tpp.events import Events, Integers
+from accord.tpp.inner import inner_gaps, within
 from accord.tpp.parts import first_copies, join
+from accord.tpp.shift import SHUFFLES, distance, exceeds_chance
 from accord.tpp.tick import tick
 
 SHIFT = 0.1  # Kolmogorov-Smirnov distance of gaps between parts from which on it is worth a word
-SHUFFLES = 199  # random regroupings that a real shift must exceed, all of them: p = 0.005
-_BINS = 128  # of gaps, in the comparison with the regroupings
+MISSING = ("", "nan", "na", "n/a", "none", "null", "nil", "<na>", "missing", "undefined")  # in any case of letters
 _ORDER = ("error", "warning", "note")
 
 Parts = Mapping[str, Events]
@@ -41,9 +41,10 @@ class Finding:
 def check(parts: Parts) -> list[Finding]:
     """All findings, the most severe first.
 
-    Looked for: copies of sequences across and within parts, copies of events, ties, a coarse time grid, very unequal
-    lengths, marks that are constant, unused or missing from train, unknown windows, sequences without scored events,
-    times far from zero, and gaps that differ between train and the other parts.
+    Looked for: parts without sequences, copies of sequences across and within parts, copies of events, ties, a coarse
+    time grid, very unequal lengths, marks that are constant, unused, spelled like a missing value or missing from
+    train, unknown windows, sequences without scored events, times far from zero, and gaps that differ between train and
+    the other parts.
 
     Args:
         parts: events by part, as readers give them, before any preparation.
@@ -57,15 +58,21 @@ def check(parts: Parts) -> list[Finding]:
         note time grid
         note windows
     """
+    empty = [*_empty(parts)]
+    parts = {name: events for name, events in parts.items() if len(events)}
+    if not parts:
+        return empty
     whole = join(list(parts.values()))
     part = np.repeat(np.arange(len(parts)), [len(events) for events in parts.values()])  # (N,)
     found = [
+        *empty,
         *_copies(whole, part, list(parts)),
         *_repeated_events(whole),
         *_ties(whole),
         *_grid(whole),
         *_lengths(whole),
         *_marks(whole),
+        *_missing_marks(whole),
         *_unseen_marks(parts),
         *_windows(whole),
         *_unscored(whole),
@@ -73,6 +80,17 @@ def check(parts: Parts) -> list[Finding]:
         *_shifts(parts),
     ]
     return sorted(found, key=lambda finding: _ORDER.index(finding.severity))
+
+
+def _empty(parts: Parts) -> Iterator[Finding]:
+    names = [name for name, events in parts.items() if len(events) == 0]
+    if names or not parts:
+        yield Finding(
+            "error",
+            "no sequences",
+            f"there are no sequences in {', '.join(names)}." if names else "there are no sequences at all.",
+            "Find out where they were left; nothing can be said about them, or measured on them.",
+        )
 
 
 def _copies(whole: Events, part: Integers, names: list[str]) -> Iterator[Finding]:
@@ -85,14 +103,16 @@ def _copies(whole: Events, part: Integers, names: list[str]) -> Iterator[Finding
         yield Finding(
             "error",
             "copies",
-            f"{across.sum():,} sequences are exact copies of one in another part ({where}).",
+            _of(across.sum(), len(whole), "sequences is an exact copy", "sequences are exact copies")
+            + f" of one in another part ({where}).",
             "Prepare with any recipe but 'none', which keeps the first copy, or cut the parts anew.",
         )
     if (within := int((copy & ~across).sum())) > 0:
         yield Finding(
             "warning",
             "copies",
-            f"{within:,} of {len(whole):,} sequences are exact copies of one in the same part.",
+            _of(within, len(whole), "sequences is an exact copy", "sequences are exact copies")
+            + " of one in the same part.",
             "Prepare with any recipe but 'none', which keeps the first copy.",
         )
 
@@ -106,13 +126,14 @@ def _repeated_events(whole: Events) -> Iterator[Finding]:
         yield Finding(
             "note",
             "repeated events",
-            f"{same.sum():,} of {whole.time.size:,} events repeat time and mark of another one of their sequence.",
+            _of(same.sum(), whole.time.size, "events repeats", "events repeat")
+            + " time and mark of another one of the same sequence.",
             "Find out whether they were recorded twice; nothing removes them.",
         )
 
 
 def _ties(whole: Events) -> Iterator[Finding]:
-    gaps = _inner(whole)
+    gaps = inner_gaps(whole)
     if (share := float(np.mean(gaps == 0)) if gaps.size else 0.0) > 0:
         yield Finding(
             "warning" if share > 0.01 else "note",
@@ -126,7 +147,7 @@ def _grid(whole: Events) -> Iterator[Finding]:
     unit = tick(whole)
     if unit is None:
         return
-    gaps = _inner(whole)
+    gaps = inner_gaps(whole)
     near = float(np.mean(gaps < 9.5 * unit)) if gaps.size else 0.0
     yield Finding(
         "warning" if near > 0.01 else "note",
@@ -164,8 +185,23 @@ def _marks(whole: Events) -> Iterator[Finding]:
         yield Finding(
             "note",
             "unused marks",
-            f"{len(whole.marks) - used:,} of {len(whole.marks):,} marks never occur, for example {example!r}.",
+            _of(len(whole.marks) - used, len(whole.marks), "marks never occurs", "marks never occur")
+            + f", for example {example!r}.",
             "Leave them out, unless they can occur later; the recipes 'train_only' and 'paper10' do.",
+        )
+
+
+def _missing_marks(whole: Events) -> Iterator[Finding]:
+    count = np.bincount(whole.mark, minlength=len(whole.marks))  # (M,)
+    odd = [k for k, mark in enumerate(whole.marks) if mark.strip().lower() in MISSING and count[k] > 0]
+    if odd:
+        names = ", ".join(repr(whole.marks[k]) for k in odd)
+        yield Finding(
+            "warning",
+            "missing marks",
+            _of(int(count[odd].sum()), whole.time.size, "events has", "events have")
+            + f" a mark that may stand for a missing one: {names}.",
+            "If it does, leave these events out or give them their mark; a model would learn it as one more kind.",
         )
 
 
@@ -178,7 +214,8 @@ def _unseen_marks(parts: Parts) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 "marks missing from train",
-                f"{unseen:,} of {events.time.size:,} events of {name} have a mark that train never shows.",
+                _of(unseen, events.time.size, f"events of {name} has", f"events of {name} have")
+                + " a mark that train never shows.",
                 "Prepare with 'train_only', which leaves them out and counts them, or cut the parts anew.",
             )
 
@@ -201,21 +238,22 @@ def _unscored(whole: Events) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "nothing scored",
-            f"{none:,} of {len(whole):,} sequences have no scored event: they are empty, "
-            "or hold one event and an unknown start.",
-            "They are left out of all figures; give the starts if you know them.",
+            _of(none, len(whole), "sequences has", "sequences have")
+            + " no scored event: without events, or with one and an unknown start.",
+            "Such sequences are left out of all figures; give the starts if you know them.",
         )
 
 
 def _far(whole: Events) -> Iterator[Finding]:
-    gaps = _inner(whole)
-    rounded = np.diff(whole.time.astype(np.float32).astype(np.float64))[_within(whole)]
+    gaps = inner_gaps(whole)
+    largest = float(np.abs(whole.time).max(initial=0.0))
+    rounded = np.diff(whole.time.astype(np.float32).astype(np.float64))[within(whole)]
     error = np.abs(rounded - gaps)[gaps > 0] / gaps[gaps > 0]
     if error.size and (worst := float(np.quantile(error, 0.99))) > 0.01:
         yield Finding(
             "note",
             "float32",
-            f"in float32 one gap in a hundred is wrong by {worst:.1%} or more (times up to {whole.time.max():.6g}).",
+            f"in float32 one gap in a hundred is wrong by {min(worst, 1):.1%} or more (times up to {largest:.6g}).",
             "Nothing is lost here, where gaps are taken in float64; for other programs subtract an offset first.",
         )
 
@@ -224,59 +262,27 @@ def _shifts(parts: Parts) -> Iterator[Finding]:
     for name in ("validation", "test"):
         if "train" not in parts or name not in parts:
             continue
-        a, b = _inner(parts["train"]), _inner(parts[name])
-        if min(a.size, b.size) == 0 or (distance := _distance(a, b)) < SHIFT:
+        a, b = inner_gaps(parts["train"]), inner_gaps(parts[name])
+        if min(a.size, b.size) == 0 or (apart := distance(a, b)) < SHIFT:
             continue
-        if _exceeds_chance(parts["train"], parts[name]):
+        if exceeds_chance(parts["train"], parts[name]):
             yield Finding(
                 "warning",
                 "shift",
                 f"the gaps of {name} are distributed differently from those of train: Kolmogorov-Smirnov distance "
-                f"{distance:.3f}, more than in any of {SHUFFLES} random regroupings of the sequences; "
+                f"{apart:.3f}, more than in any of {SHUFFLES} random regroupings of the sequences; "
                 f"median {np.median(b):.3g} against {np.median(a):.3g} {_unit(parts[name])}.",
                 "Figures on it measure the shift too: cut the parts anew at random, or say so beside the figures.",
             )
 
 
-def _distance(a: Floats, b: Floats) -> float:
-    """Largest difference of the two empirical distribution functions; the same for gaps and for their logarithms."""
-    both = np.concatenate([a, b])
-    shares = (np.searchsorted(np.sort(x), both, side="right") / x.size for x in (a, b))
-    return float(np.abs(np.subtract(*shares)).max())
-
-
-def _exceeds_chance(train: Events, other: Events) -> bool:
-    """Whether no random regrouping of whole sequences has as large a distance.
-
-    Gaps of one sequence are alike, so textbook p-values, which take them as independent, would call any two parts
-    different.
-    """
-    whole = join([train, other])
-    gaps, owner = _inner(whole), whole.sequence[1:][_within(whole)]
-    edges = np.unique(np.quantile(gaps, np.linspace(0, 1, _BINS + 1)[1:-1]))
-    cell = owner * (edges.size + 1) + np.searchsorted(edges, gaps)
-    counts = np.bincount(cell, minlength=len(whole) * (edges.size + 1)).reshape(len(whole), -1)  # (N, bins)
-    total = counts.sum(0)
-
-    def binned(chosen: Integers) -> float:
-        ours = counts[chosen].sum(0)
-        shares = [np.cumsum(x) / max(x.sum(), 1) for x in (ours, total - ours)]
-        return float(np.abs(shares[0] - shares[1]).max())
-
-    random = np.random.default_rng(0)
-    observed = binned(np.arange(len(train), len(whole)))
-    return all(binned(random.permutation(len(whole))[: len(other)]) < observed for _ in range(SHUFFLES))
-
-
-def _within(events: Events) -> NDArray[np.bool_]:
-    return events.sequence[1:] == events.sequence[:-1]
-
-
-def _inner(events: Events) -> Floats:
-    """Gaps between events of one sequence, without the one from its start."""
-    return np.diff(events.time)[_within(events)]
+def _of(count: int, total: int, one: str, many: str) -> str:
+    """``1 of 5 sequences has``, ``2 of 5 sequences have``."""
+    return f"{count:,} of {total:,} {one if count == 1 else many}"
 
 
 def _unit(events: Events) -> str:
-    """For texts, where a bare ``1`` or a definition such as ``1 = 60 s`` would read as part of the number before it."""
-    return "units" if events.unit == "1" else f"[{events.unit}]" if "=" in events.unit else events.unit
+    """For texts, where a bare ``1``, ``60 s`` or ``1 = 60 s`` would read as part of the number before it."""
+    if events.unit == "1":
+        return "units"
+    return f"× [{events.unit}]" if events.unit[:1].isdigit() else events.unit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ class Prepared:
         offset: subtracted from all times.
         factor: that times were multiplied by afterwards.
         tick: resolution before both, in the unit given; None: continuous or unknown.
+        origin: for train, validation and test, which of the given sequences each one is, counted through the parts
+            given: names that the source has for them are found by it.
     """
 
     recipe: str
@@ -46,6 +48,7 @@ class Prepared:
     offset: float = 0.0
     factor: float = 1.0
     tick: float | None = None
+    origin: tuple[Integers, ...] = field(default=(), repr=False, compare=False)
 
 
 def prepare(
@@ -88,43 +91,59 @@ def prepare(
         raise TPPError(f"unknown recipe {recipe!r}.{nearest(recipe, RECIPES)}")
     if marks is not None and marks < 1:
         raise TPPError(f"marks={marks}; expected at least 1, or None for all.")
-    events, part = _whole(data)
+    given = (data,) if isinstance(data, Events) else (data.train, data.validation, data.test)
+    events, whole = join(given), isinstance(data, Events)
+    number = np.arange(len(events))  # (N,) of each sequence, among those given
+    part = np.repeat(np.arange(len(given)), [len(each) for each in given])  # (N,) 0 train, 1 validation, 2 test
     done = Prepared(recipe, len(events), events.time.size)
     if recipe == "none":
-        return data if isinstance(data, Splits) else split(data, seed), done
+        splits, done = _cut(events, number, _drawn(number.size, seed, done) if whole else part, done)
+        return data if isinstance(data, Splits) else splits, done
     if events.tick is None:
         events = dataclasses.replace(events, tick=detect(events))
-    first = first_copies(events) == np.arange(len(events))
-    events, part = events.subset(np.flatnonzero(first)), part[first]
+    first = first_copies(events) == number
+    events, number, part = events.subset(number[first]), number[first], part[first]
     events, offset = _moved(events)
     done = dataclasses.replace(done, copies=int((~first).sum()), tick=events.tick, offset=offset)
-    if isinstance(data, Events) and recipe != "paper10":
-        events, part = _whole(split(events, seed))
+    if whole and recipe != "paper10":
+        part = _drawn(number.size, seed, done)
     if recipe != "mean_gap":
         seen = part[events.sequence] == 0 if recipe == "train_only" else np.ones(events.time.size, bool)
-        events, part, done = _cleaned(events, part, seen, marks, done)
-    if isinstance(data, Events) and recipe == "paper10":
-        events, part = _whole(split(events, seed))
+        events, long, done = _cleaned(events, seen, marks, done)
+        number, part = number[long], part[long]
+    if whole and recipe == "paper10":
+        part = _drawn(number.size, seed, done)
     factor = _factor(events, part, recipe)
     if factor != 1:
         events = events.rescaled(factor, f"{1 / factor:.6g} × [{events.unit}]")
-    return _cut(events, part), dataclasses.replace(done, factor=factor)
+    return _cut(events, number, part, dataclasses.replace(done, factor=factor))
 
 
-def _whole(data: Events | Splits) -> tuple[Events, Integers]:
-    """All sequences, and the part of each: 0 train, 1 validation, 2 test (all 0 for data not cut yet)."""
-    parts = (data,) if isinstance(data, Events) else (data.train, data.validation, data.test)
-    return join(parts), np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+def _drawn(count: int, seed: int, done: Prepared) -> Integers:
+    """(N,) the part of each of so many sequences, as `split` cuts them."""
+    # One event each, at its own number, tells which sequences went where.
+    numbers = Events(np.arange(count, dtype=np.float64), np.zeros(count, np.int64), np.arange(count + 1), ("",))
+    part = np.empty(count, np.int64)
+    try:
+        for p, chosen in enumerate(vars(split(numbers, seed)).values()):
+            part[chosen.time.astype(np.int64)] = p
+    except TPPError as error:
+        copies = f" ({done.copies:,} of {done.sequences:,} are copies of another)" if done.copies else ""
+        raise TPPError(f"{str(error).removesuffix('.')}{copies}.") from None
+    return part
 
 
-def _cut(events: Events, part: Integers) -> Splits:
+def _cut(events: Events, number: Integers, part: Integers, done: Prepared) -> tuple[Splits, Prepared]:
+    """The three parts, and where their sequences come from."""
     chosen = [np.flatnonzero(part == p) for p in range(3)]
     if any(c.size == 0 for c in chosen):
+        least = "" if done.recipe == "mean_gap" else ", keep more marks, or use the recipe 'mean_gap'"
         raise TPPError(
-            f"{' / '.join(str(c.size) for c in chosen)} sequences remain for train / validation / test; "
-            "keep more marks, give more sequences, or use the recipe 'mean_gap', which leaves out copies only."
+            f"{' / '.join(str(c.size) for c in chosen)} sequences remain for train / validation / test, without "
+            f"{done.copies:,} copies and {done.short:,} that were too short; give more sequences{least}."
         )
-    return Splits(*(events.subset(c) for c in chosen))
+    origin = tuple(number[c] for c in chosen)
+    return Splits(*(events.subset(c) for c in chosen)), dataclasses.replace(done, origin=origin)
 
 
 def _moved(events: Events) -> tuple[Events, float]:
@@ -140,9 +159,13 @@ def _moved(events: Events) -> tuple[Events, float]:
 
 
 def _cleaned(
-    events: Events, part: Integers, seen: NDArray[np.bool_], marks: int | None, done: Prepared
-) -> tuple[Events, Integers, Prepared]:
-    """Only the most frequent marks of the events ``seen`` (E,), nothing at time 0, at least two events."""
+    events: Events, seen: NDArray[np.bool_], marks: int | None, done: Prepared
+) -> tuple[Events, NDArray[np.bool_], Prepared]:
+    """Only the most frequent marks of the events ``seen`` (E,), nothing at time 0, at least two events.
+
+    Returns:
+        the events, which sequences (N,) stayed, and the counts of what did not.
+    """
     count = np.bincount(events.mark[seen], minlength=len(events.marks))  # (M,)
     order = np.argsort(-count, kind="stable")  # equally frequent: the smaller number first
     kept = np.sort(order[: np.count_nonzero(count)][:marks])
@@ -173,7 +196,7 @@ def _cleaned(
         short=int((~long).sum()),
         short_events=int(counts[~long].sum()),
     )
-    return cleaned, part[long], done
+    return cleaned, long, done
 
 
 def _factor(events: Events, part: Integers, recipe: str) -> float:
@@ -184,5 +207,8 @@ def _factor(events: Events, part: Integers, recipe: str) -> float:
     else:
         size, span = float(events.time[train].max(initial=0.0)), SPAN
     if size <= 0:
-        raise TPPError("train holds no time to scale by: no event after time 0, or no gap; give more sequences.")
+        raise TPPError(
+            "train has no gap to scale times by: its sequences have one event each and no known start, or all gaps are "
+            "0; give the starts, or more events."
+        )
     return span / size

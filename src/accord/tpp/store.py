@@ -9,18 +9,20 @@ import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from accord.tpp.errors import TPPError, nearest
 from accord.tpp.events import Events
 
-ARRAYS, META, VERSION = "events.npz", "meta.json", 1
+ARRAYS, META, IDS, VERSION = "events.npz", "meta.json", "ids", 1
 _FIELDS = ("time", "mark", "offsets", "start", "end")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def save(
     parts: Mapping[str, Events],
     folder: str | Path,
     *,
+    ids: Mapping[str, tuple[str, ...]] | None = None,
     source: str | Path | None = None,
     replace: bool = False,
 ) -> Path:
@@ -66,6 +69,7 @@ def save(
         name: letters, digits, ``. _ -``.
         parts: events by part, with one vocabulary, unit, tick and licence.
         folder: of the store; made if it is not there.
+        ids: by part the names of the sequences in the source; parts without are left out.
         source: the file that the events were read from; its name and sha256 are kept.
         replace: whether to put it in the place of one with this name.
 
@@ -81,14 +85,16 @@ def save(
         ...     listing(folder)[0].events, load("clicks", folder)["all"].gaps.tolist()
         ({'all': 2}, [0.0, 1.5])
     """
-    place = _place(name, folder)
+    place = free(name, folder, replace)
     if not parts:
         raise TPPError(f"{name}: there is no part to store; give at least one.")
     common = {(part.marks, part.unit, part.tick, part.licence) for part in parts.values()}
     if len(common) > 1:
         raise TPPError(f"{name}: its parts differ in marks, unit, tick or licence; give them one of each.")
-    if place.exists() and not replace:
-        raise TPPError(f"{name!r} is in the store already ({place}); choose another name, or replace it.")
+    try:
+        digest = "" if source is None else _sha256(Path(source))
+    except OSError as error:
+        raise TPPError(f"{source} cannot be read: {error.strerror}.") from error
     marks, unit, tick, licence = common.pop()
     about = Stored(
         name=name,
@@ -99,9 +105,15 @@ def save(
         tick=tick,
         licence=licence,
         source="" if source is None else Path(source).name,
-        sha256="" if source is None else _sha256(Path(source)),
+        sha256=digest,
     )
-    arrays = {f"{part}.{field}": getattr(events, field) for part, events in parts.items() for field in _FIELDS}
+    arrays: dict[str, Any] = {
+        f"{part}.{field}": getattr(events, field) for part, events in parts.items() for field in _FIELDS
+    }
+    # As bytes: numpy's arrays of text give every name the room of the longest.
+    arrays |= {
+        f"{part}.{IDS}": np.frombuffer(json.dumps(each).encode(), np.uint8) for part, each in (ids or {}).items()
+    }
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".new-", dir=place.parent) as made:
@@ -122,8 +134,42 @@ def load(name: str, folder: str | Path) -> dict[str, Events]:
     Raises:
         TPPError: if there is none of this name, or its files are damaged.
     """
+
+    def events(file: Any, about: Stored, vocabulary: tuple[str, ...]) -> dict[str, Events]:
+        return {
+            part: Events(
+                **{field: file[f"{part}.{field}"] for field in _FIELDS},
+                marks=vocabulary,
+                unit=about.unit,
+                tick=about.tick,
+                name=name,
+                licence=about.licence,
+            )
+            for part in about.events
+        }
+
+    return _opened(name, folder, events)
+
+
+def load_ids(name: str, folder: str | Path) -> dict[str, tuple[str, ...]]:
+    """By part the names that the source gave the sequences; parts whose source gave none are missing.
+
+    Raises:
+        TPPError: as ``load``.
+    """
+
+    def names(file: Any, about: Stored, _: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+        return {
+            part: tuple(json.loads(file[f"{part}.{IDS}"].tobytes())) for part in about.events if f"{part}.{IDS}" in file
+        }
+
+    return _opened(name, folder, names)
+
+
+def _opened(name: str, folder: str | Path, read: Callable[[Any, Stored, tuple[str, ...]], _T]) -> _T:
+    """What ``read`` makes of the arrays, what is known, and the vocabulary, after the checksum was compared."""
     place = _place(name, folder)
-    if not place.is_dir():
+    if not os.path.isdir(place):  # unlike Path.is_dir, no error where the store may not be entered
         known = [entry.name for entry in listing(folder)]
         raise TPPError(f"no data set {name!r} in the store.{nearest(name, known) if known else ' It is empty.'}")
     about, vocabulary, checksum = _meta(place)
@@ -131,26 +177,33 @@ def load(name: str, folder: str | Path) -> dict[str, Events]:
         if _sha256(place / ARRAYS) != checksum:
             raise ValueError("its checksum differs")
         with np.load(place / ARRAYS, allow_pickle=False) as file:
-            return {
-                part: Events(
-                    **{field: file[f"{part}.{field}"] for field in _FIELDS},
-                    marks=vocabulary,
-                    unit=about.unit,
-                    tick=about.tick,
-                    name=name,
-                    licence=about.licence,
-                )
-                for part in about.events
-            }
+            return read(file, about, vocabulary)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise TPPError(f"{place / ARRAYS} is damaged ({error}); remove that folder and import it again.") from error
+        raise _lost(place / ARRAYS, error) from error
+
+
+def free(name: str, folder: str | Path, replace: bool = False) -> Path:
+    """The folder that a data set would have.
+
+    Raises:
+        TPPError: for a bad name, or one that is taken and may not be replaced.
+    """
+    place = _place(name, folder)
+    if place.exists() and not replace:
+        raise TPPError(f"{name!r} is in the store already ({place}); choose another name, or replace it.")
+    return place
 
 
 def listing(folder: str | Path) -> list[Stored]:
     """All data sets of the store by name; a damaged one is there, with its ``problem``."""
-    folder = Path(folder)
+    try:
+        places = sorted(Path(folder).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise TPPError(f"{folder} cannot be read: {error.strerror}.") from error
     found = []
-    for place in sorted(folder.iterdir()) if folder.is_dir() else []:
+    for place in places:
         if place.is_dir() and _NAME.fullmatch(place.name):
             try:
                 found.append(_meta(place)[0])
@@ -191,17 +244,21 @@ def _meta(place: Path) -> tuple[Stored, tuple[str, ...], str]:
         if about.name != place.name or about.marks != len(vocabulary) or set(about.events) != set(about.sequences):
             raise ValueError("it contradicts itself")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise TPPError(f"{place / META} is damaged ({why}); remove that folder and import it again.") from error
+        raise _lost(place / META, error) from error
     return about, vocabulary, checksum
+
+
+def _lost(path: Path, error: Exception) -> TPPError:
+    """The error for a file of the store; one that may only not be read is not called damaged."""
+    if isinstance(error, PermissionError):
+        return TPPError(f"{path} cannot be read: {error.strerror}.")
+    why = error.strerror if isinstance(error, OSError) else error
+    return TPPError(f"{path} is damaged ({why}); remove that folder and import it again.")
 
 
 def _sha256(path: Path) -> str:
     """Of a file; empty for a folder."""
     if path.is_dir():
         return ""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise TPPError(f"{path} cannot be read: {error.strerror}.") from error
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

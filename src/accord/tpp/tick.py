@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from accord.tpp.events import Events, Floats, Integers
+from accord.tpp.inner import inner_gaps, within
 
 DECIMALS = 6  # finest power of ten that is tried
 DIVISORS = 20  # the smallest gap may be up to this many units of the grid
@@ -39,15 +40,14 @@ def tick(events: Events) -> float | None:
         >>> tick(Events.of([np.random.default_rng(0).exponential(size=99).cumsum()])) is None
         True
     """
-    within = events.sequence[1:] == events.sequence[:-1]
-    gaps = np.diff(events.time)[within]
+    gaps = inner_gaps(events)
     gaps = np.sort(gaps[gaps > 0])
     if gaps.size == 0:
         return None
     for decimals in range(DECIMALS + 1):
         whole = _whole(events.time, 10.0**decimals)
         if whole is not None:
-            steps = np.diff(whole)[within]
+            steps = np.diff(whole)[within(events)]
             return float(np.gcd.reduce(steps)) / 10.0**decimals if gaps.size >= FEW else 10.0**-decimals
     return _grid(gaps)
 

@@ -97,7 +97,7 @@ class About:
         return found.rescaled(self.factor, self.model_unit)
 
     def original(self, time: Floats) -> Floats:
-        """Times of the model as they are recorded."""
+        """Times of the model in the unit and from the origin of the recorded ones, to rounding."""
         return time / self.factor + self.offset
 
     @property

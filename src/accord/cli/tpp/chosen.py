@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from accord.cli.reading import Reading
 from accord.cli.tpp.about import About
-from accord.cli.tpp.source import PARTS, fingerprint, recorded, training
+from accord.cli.tpp.source import PARTS, Names, Taken, fingerprint, recorded, training
 from accord.errors import AccordError
 from accord.tpp.checkpoint import load
 from accord.tpp.errors import TPPError
-from accord.tpp.events import Events, Splits
+from accord.tpp.events import Events
 from accord.tpp.model import PointProcess
 
 MODEL = "model.safetensors"
@@ -27,6 +29,8 @@ class Chosen:
         about: its data.
         events: to look at.
         part: their name.
+        raw: the same sequences as recorded, with all events.
+        ids: (N,) what they are called in the source.
         train: the events that it was fitted on; None: they are not at hand.
         seen: sequences of ``events`` that are among them, where they should not.
     """
@@ -35,8 +39,33 @@ class Chosen:
     about: About
     events: Events
     part: str
+    raw: Events
+    ids: Names
     train: Events | None
     seen: int = 0
+
+    @property
+    def recorded(self) -> Events:
+        """``events`` in the unit and from the origin of their source; marks stay those of the model."""
+        events, raw = self.events, self.raw
+        if raw.time.size == events.time.size:  # exact, where the way there and back would round
+            return dataclasses.replace(events, time=raw.time, start=raw.start, end=raw.end)
+        time, start, end = map(self.about.original, (events.time, events.start, events.end))
+        return dataclasses.replace(events, time=time, start=start, end=end)  # a recipe left some events out
+
+    def number(self, sequence: str | None) -> int:
+        """The place of a sequence among ``events``, by what it is called in the source; None: the first.
+
+        Raises:
+            TPPError: if none is called so.
+        """
+        known = [str(name) for name in self.ids.tolist()]
+        if sequence is None:
+            return 0
+        if sequence not in known:
+            shown = ", ".join(known[:5]) + (" and others" if len(known) > 5 else "")
+            raise TPPError(f"{self.part} holds no sequence {sequence!r}; it has {shown}.")
+        return known.index(sequence)
 
 
 def opened(path: Path) -> tuple[PointProcess, About]:
@@ -45,7 +74,7 @@ def opened(path: Path) -> tuple[PointProcess, About]:
     Raises:
         TPPError: if there is none, or it is damaged.
     """
-    path = path / MODEL if path.is_dir() else path
+    path = path / MODEL if os.path.isdir(path) else path
     model, about = load(path)
     return model, About.of(about, path)
 
@@ -67,38 +96,40 @@ def choose(path: Path, data: str, part: str | None, reading: Reading) -> Chosen:
     """
     model, about = opened(path)
     if _same(data, about.data) and reading in (about.reading, Reading()):
-        splits = _own(about)
-        return Chosen(model, about, *_part(vars(splits), part, data), splits.train)
-    parts, _ = recorded(data, reading, about.seed)
-    events, name = _part(parts, part, data)
-    events = about.scaled(events)
+        taken = _own(about)
+        events, name = _part(vars(taken.splits), part, data)
+        return Chosen(model, about, events, name, taken.raw[name], taken.ids[name], taken.splits.train)
+    source = recorded(data, reading, about.seed)
+    raw, name = _part(source.parts, part, data)
+    events = about.scaled(raw)
     try:
-        train = _own(about).train
+        train = _own(about).splits.train
     except (AccordError, TPPError):  # its data may be gone; then nothing is compared with them
-        return Chosen(model, about, events, name, None)
+        return Chosen(model, about, events, name, raw, source.ids[name], None)
     known = set(train.fingerprints())
-    return Chosen(model, about, events, name, train, sum(print_ in known for print_ in events.fingerprints()))
+    seen = sum(print_ in known for print_ in events.fingerprints())
+    return Chosen(model, about, events, name, raw, source.ids[name], train, seen)
 
 
-def _own(about: About) -> Splits:
+def _own(about: About) -> Taken:
     """The data of the model.
 
     Raises:
         TPPError: if they changed since.
     """
-    splits = training(about.data, about.reading, about.seed).splits
-    if fingerprint(splits.train) != about.train:
+    taken = training(about.data, about.reading, about.seed)
+    if fingerprint(taken.splits.train) != about.train:
         raise TPPError(
             f"{about.data} has changed since the model was fitted: its training part holds other sequences. Fit anew, "
             "or give the data under another name."
         )
-    return splits
+    return taken
 
 
 def _same(data: str, other: str) -> bool:
     if data == other:
         return True
-    return Path(data).exists() and Path(other).exists() and Path(data).samefile(other)
+    return os.path.exists(data) and os.path.exists(other) and os.path.samefile(data, other)
 
 
 def _part(parts: Mapping[str, Events], part: str | None, data: str) -> tuple[Events, str]:

@@ -1,26 +1,23 @@
-"""Fit with a progress bar; what was stopped goes on with the same command."""
+"""Fit into a folder; what was stopped goes on with the same command."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.optim import Adam
 
 from accord.balancer import Balancer
 from accord.bench import checkpoint, files
-from accord.cli import show
-from accord.cli.reading import Reading
 from accord.cli.tpp.about import About
 from accord.cli.tpp.chosen import MODEL
+from accord.cli.tpp.order import Order
 from accord.cli.tpp.source import Taken, fingerprint, training
-from accord.problems import seeds
-from accord.tpp.build import build
+from accord.cli.tpp.watch import Watch
 from accord.tpp.checkpoint import read, save
 from accord.tpp.errors import TPPError
 from accord.tpp.fit import STATE, Fitted, fit
@@ -28,90 +25,6 @@ from accord.tpp.model import PointProcess
 
 SETTINGS, HISTORY, MEMORY = "settings.json", "history.json", "method.safetensors"
 MAY_CHANGE = ("epochs", "patience")  # between two calls for the same folder
-
-
-@dataclasses.dataclass(frozen=True)
-class Order:
-    """What is to be fitted, and how; see ``accord.tpp.build`` and ``accord.tpp.fit``."""
-
-    data: str
-    model: str
-    history: str = "gru"
-    encoding: str = "temporal_with_labels"
-    epochs: int = 500
-    batch: int = 32
-    patience: int = 50
-    lr: float = 1e-3
-    seed: int = 0
-    stopping: str | None = None
-    paper_compat: bool = False
-    method: str | None = None
-    format: str | None = None
-    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def reading(self) -> Reading:
-        """How a file is read."""
-        return Reading(self.format, self.options)
-
-    def fresh(self, taken: Taken) -> PointProcess:
-        """The model with the initial parameters of this seed, as ``accord run`` would make it."""
-        train = taken.splits.train
-        with seeds.seeded(self.seed, "tpp", "model"):
-            return build(
-                self.model, len(train.marks), history=self.history, encoding=self.encoding, tick=train.tick
-            )  # fmt: skip
-
-    def check(self) -> None:
-        """Refuse before anything is read what can be refused.
-
-        Raises:
-            TPPError: for an unknown model or option, or a value out of range.
-        """
-        build(self.model, 1, history=self.history, encoding=self.encoding)
-        if not 0 < self.lr < float("inf"):
-            raise TPPError(f"--lr is {self.lr}; expected a positive number.")
-
-
-class Watch:
-    """A progress bar over epochs; where the output is no terminal, a line for some of them."""
-
-    def __init__(self, epochs: int, losses: Sequence[float] = ()) -> None:
-        self.total, self.done = epochs, len(losses)
-        self.best = min(losses, default=float("inf"))
-        console = show.console()
-        self.lines = not console.is_terminal
-        self.bar = Progress(
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("[dim]elapsed"),
-            TimeElapsedColumn(),
-            TextColumn("[dim]at most"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-            disable=self.lines,
-            transient=True,
-        )
-        self.task = self.bar.add_task("", total=epochs, completed=self.done)
-
-    def __enter__(self) -> Watch:
-        self.bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
-        self.bar.stop()
-
-    def epoch(self, line: Mapping[str, Any]) -> None:
-        """One more epoch, with its line of the history."""
-        self.done += 1
-        found = line["validation"]
-        self.best = min(self.best, found["joint"])
-        text = f"validation NLL: time {found['time']:.2f}, mark {found['mark']:.2f}, best sum {self.best:.2f}"
-        self.bar.update(self.task, completed=self.done, description=text)
-        if self.lines and (self.done in (1, 2, 5) or self.done % 10 == 0 or self.done == self.total):
-            print(f"epoch {line['epoch']} of at most {self.total}: {text} ({line['seconds']:.1f} s)", flush=True)
 
 
 def run(order: Order, out: Path) -> tuple[Fitted, About, PointProcess]:
@@ -177,12 +90,22 @@ def _method(order: Order, model: PointProcess, out: Path) -> tuple[Callable[...,
     for need in ("needs_losses_after", "needs_second_batch", "needs_validation"):
         if getattr(balancer.method, need, False):
             raise TPPError(f"{balancer.method!r} needs more than the losses of a step; use it with `accord run`.")
-    if (out / MEMORY).exists() and (out / STATE).exists():
-        balancer.load_state_dict(checkpoint.load(out / MEMORY))
+    done = len(_finished(out))
+    known = 0
+    if done and (out / MEMORY).exists():
+        kept = checkpoint.load(out / MEMORY)
+        known = kept["epochs"]
+        balancer.load_state_dict(kept["balancer"])
+    if known != done:  # killed after the one file was written and before the other
+        print(
+            f"Note: {balancer.method!r} remembers {known} of {done} epochs: what follows differs a little from an "
+            "unbroken training."
+        )
+    epochs = itertools.count(done + 1)
 
     def memory() -> None:
         balancer.epoch()
-        checkpoint.save(out / MEMORY, balancer.state_dict())
+        checkpoint.save(out / MEMORY, {"epochs": next(epochs), "balancer": balancer.state_dict()})
 
     return balancer.backward, memory
 

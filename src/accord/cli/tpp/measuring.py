@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.optim import Adam
 
 from accord.balancer import Balancer
-from accord.cli.tpp.fitting import Order, Watch
+from accord.cli.tpp.order import Order
 from accord.cli.tpp.source import training
+from accord.cli.tpp.watch import Watch
 from accord.conflict import PairConflict, pair_conflict, published_gramians
 from accord.engines import Starter, by_hand
 from accord.tpp.fit import fit

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accord.bench import files
 from accord.cli.tpp.about import About
-from accord.errors import AccordError
+from accord.cli.tpp.chosen import Chosen
 from accord.tpp.anomaly import Anomalies
-from accord.tpp.events import Events
+from accord.tpp.events import Events, Floats
 from accord.tpp.predict import Prediction
 
 if TYPE_CHECKING:
@@ -25,59 +26,48 @@ def write(path: Path, columns: Columns) -> None:
 
     Args:
         path: its folder is made if missing.
-        columns: by name.
+        columns: by name, all as long.
 
     Raises:
         AccordError: if it cannot be written.
     """
     import polars as pl
 
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pl.DataFrame(columns).write_csv(beside)
-        beside.replace(path)
-    except OSError as error:
-        raise AccordError(f"{path} cannot be written ({error.strerror or error}); choose another file.") from None
+    files.write(path, pl.DataFrame(columns).write_csv().encode())
 
 
-def predictions(found: Prediction, events: Events, about: About, quantiles: Sequence[float], after: bool) -> Columns:
+def predictions(found: Prediction, chosen: Chosen, quantiles: Sequence[float], after: bool) -> Columns:
     """One row for each predicted event.
 
     Args:
         found: what was predicted.
-        events: from which, in the model's unit.
-        about: the way back to recorded units.
+        chosen: from which events.
         quantiles: whose times are there.
         after: whether the events lie behind the sequences.
     """
+    events, factor, marks = chosen.recorded, chosen.about.factor, chosen.events.marks
     if after:
         sequence, since = found.index, _last(events)[found.index]
         true: Columns = {}
     else:
-        sequence = events.sequence[found.index]
-        since = events.time[found.index] - events.gaps[found.index]
+        sequence, since = events.sequence[found.index], _before(events)[found.index]
         true = {
             "event": found.index - events.offsets[sequence],
-            "time": about.original(events.time[found.index]),
-            "mark": _named(events.mark[found.index], about.marks),
+            "time": events.time[found.index],
+            "mark": _named(events.mark[found.index], marks),
         }
     likely = found.marginal_mark
     rows = np.arange(len(likely))
-    chance = np.where(likely >= 0, found.marginal[rows, np.maximum(likely, 0)], np.nan)
     return {
-        "sequence": sequence,
+        "sequence": chosen.ids[sequence].tolist(),
         **true,
-        "since": about.original(since),
-        "predicted_time": about.original(since + found.gap),
-        **{
-            f"time_{100 * share:g}%": about.original(since + found.quantiles[:, i])
-            for i, share in enumerate(quantiles)
-        },
-        "predicted_mark": _named(found.mark, about.marks),
-        "likeliest_mark": _named(likely, about.marks),
-        "likeliest_mark_probability": chance,
-    }  # fmt: skip
+        "since": since,
+        "predicted_time": since + found.gap / factor,
+        **{f"time_{100 * share:g}%": since + found.quantiles[:, i] / factor for i, share in enumerate(quantiles)},
+        "predicted_mark": _named(found.mark, marks),
+        "likeliest_mark": _named(likely, marks),
+        "likeliest_mark_probability": np.where(likely >= 0, found.marginal[rows, np.maximum(likely, 0)], np.nan),
+    }
 
 
 def simulated(events: Events, about: About) -> Columns:
@@ -92,16 +82,17 @@ def simulated(events: Events, about: About) -> Columns:
     }
 
 
-def unexpected(found: Anomalies, events: Events, about: About) -> tuple[Columns, Columns]:
+def unexpected(found: Anomalies, chosen: Chosen) -> tuple[Columns, Columns]:
     """One row for each event, and one for each sequence, the least expected first."""
+    events = chosen.recorded
     order = np.argsort(-(found.time + found.mark), kind="stable")
     index = found.index[order]
     sequence = events.sequence[index]
     by_event: Columns = {
-        "sequence": sequence,
+        "sequence": chosen.ids[sequence].tolist(),
         "event": index - events.offsets[sequence],
-        "time": about.original(events.time[index]),
-        "mark": _named(events.mark[index], about.marks),
+        "time": events.time[index],
+        "mark": _named(events.mark[index], events.marks),
         "surprise_time": found.time[order],
         "surprise_mark": found.mark[order],
         "tail_probability": found.tail[order],
@@ -109,7 +100,7 @@ def unexpected(found: Anomalies, events: Events, about: About) -> tuple[Columns,
     }
     order = np.argsort(-found.surprise, kind="stable")
     by_sequence: Columns = {
-        "sequence": found.sequences[order],
+        "sequence": chosen.ids[found.sequences[order]].tolist(),
         "surprise_per_event": found.surprise[order],
         "spacing": found.spacing[order],
     }
@@ -126,7 +117,16 @@ def _named(marks: NDArray[np.int64], names: Sequence[str]) -> list[str | None]:
     return [names[k] if k >= 0 else None for k in marks.tolist()]
 
 
-def _last(events: Events) -> NDArray[np.float64]:
+def _before(events: Events) -> Floats:
+    """(E,) time of the event before each, or where its observation starts."""
+    found = np.empty_like(events.time)
+    found[1:] = events.time[:-1]
+    some = events.lengths > 0
+    found[events.offsets[:-1][some]] = events.origin[some]
+    return found
+
+
+def _last(events: Events) -> Floats:
     """(N,) the last event of each sequence, or the start of one without events."""
     last = events.origin.copy()
     some = events.lengths > 0

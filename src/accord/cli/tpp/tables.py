@@ -11,9 +11,15 @@ import numpy as np
 from accord.cli import show
 from accord.cli.tpp.about import words
 from accord.cli.tpp.chosen import Chosen
+from accord.cli.tpp.rows import Columns, head
 from accord.conflict import PairConflict
 from accord.tpp.evaluate import Evaluation
 
+SHOWN = 10  # rows of a ranking
+MEANING = """CG: share of tensors and steps whose gradients of time and mark have a negative cosine; published: entries
+below 1e-6 count as zero, and undefined cosines as no conflict. GMS: how alike the two norms are where they conflict; 1
+is equal. TPI: share of the conflicts in which the time has the larger gradient. Losses are summed over the batch and
+event 1 is not scored, as published."""
 IN_TIME = ("mae", "rmse", "crps")  # in units of time
 # text, as published, corrected, what the corrected figure is
 ROWS = (
@@ -89,24 +95,28 @@ def conventions(chosen: Chosen, found: Evaluation, paper_compat: bool) -> list[s
         f"{found.sequences:,} sequences of {chosen.part}{out}, {len(found.scores.mark):,} events."
     ]
     if chosen.train is None:
-        said.append(f"No baselines of the mark: {about.data}, on which the model was fitted, was not found.")
+        said.append(
+            f"No baselines of the mark: {about.data}, on which the model was fitted, was not found or has changed. "
+            "Whether some of these sequences are among those is not known either."
+        )
     if chosen.seen:
         said.append(f"Careful: {chosen.seen:,} of these sequences are among those that the model was fitted on.")
     return said
 
 
 def conflict(parts: Mapping[str, tuple[PairConflict, PairConflict]]) -> None:
-    """Print CG, GMS and TPI of each part of a model.
+    """Print CG, GMS and TPI of each part of a model, and what they mean.
 
     Args:
         parts: by part, the measures of the gradients and those of the thresholded gradients.
     """
     table = show.grid("part", "CG %\npublished", "CG %", "mean cosine", "GMS", "TPI", "cosines", "undefined")
     for name, (exact, thresholded) in parts.items():
-        shares = [_cell(100 * value, 1) for value in (thresholded.incidence_published, exact.incidence)]
+        shares = [_percent(value) for value in (thresholded.incidence_published, exact.incidence)]
         others = [_cell(value) for value in (exact.cosine, exact.similarity, exact.priority)]
         table.add_row(name, *shares, *others, f"{exact.entries:,}", f"{exact.undefined:,}")
     show.console().print(table)
+    print(show.wrapped(MEANING))
 
 
 def measures(exact: PairConflict, thresholded: PairConflict) -> dict[str, Any]:
@@ -122,11 +132,32 @@ def measures(exact: PairConflict, thresholded: PairConflict) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cell(value: float | None, decimals: int = 4) -> str:
+def ranking(title: str, columns: Columns) -> None:
+    """Print the first rows of columns."""
+    print(f"\n{title}, surprise in nats:")
+    table = show.grid(*(name.replace("_", " ") for name in columns))
+    for row in head(columns, SHOWN):
+        table.add_row(*(_short(name, value) for name, value in row.items()))
+    show.console().print(table)
+
+
+def _short(name: str, value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if name == "time":  # all digits, as in the file
+        return np.format_float_positional(value, trim="-")
+    return f"{value:.4g}"
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f}"
+
+
+def _cell(value: float | None) -> str:
     if value is None:
         return ""
     if not math.isfinite(value):
         return "–" if math.isnan(value) else "∞"
     if value and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.3e}"
-    return f"{value:.{decimals if abs(value) < 10 else 2}f}"
+    return f"{value:.{4 if abs(value) < 10 else 2}f}"

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import typer
 
 from accord.bench import files
-from accord.cli import show
 from accord.cli.reading import Reading, pairs
 from accord.cli.tpp import rows, tables
 from accord.cli.tpp.about import words
 from accord.cli.tpp.chosen import MODEL, choose, opened
-from accord.cli.tpp.fitting import Order, run
+from accord.cli.tpp.drawing import draw
+from accord.cli.tpp.fitting import run
 from accord.cli.tpp.measuring import measure
+from accord.cli.tpp.order import Order
+from accord.cli.tpp.source import canonical
 from accord.tpp.anomaly import anomalies as anomalous
 from accord.tpp.build import HISTORIES, NAMES, build
 from accord.tpp.errors import TPPError
@@ -27,22 +28,13 @@ from accord.tpp.predict import TIMES
 from accord.tpp.predict import predict as predicted
 from accord.tpp.simulate import simulate as sampled
 
-if TYPE_CHECKING:
-    from accord.report.chart import Chart
-
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Neural marked temporal point processes: when the next event comes, and which.",
 )
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-SHOWN = 10  # rows of a ranking on the screen
 CURVE = 2000  # points of the QQ line
-MEANING = """CG: share of tensors and steps whose gradients of time and mark have a negative cosine; published: entries
-below 1e-6 count as zero, and undefined cosines as no conflict. GMS: how alike the two norms are where they conflict; 1
-is equal. TPI: share of the conflicts in which the time has the larger gradient. Losses are summed over the batch and
-event 1 is not scored, as published."""
-
 Data = Annotated[str, typer.Argument(help="A problem such as tpp-mooc, an imported set (tpp:NAME), or a file.")]
 Model = Annotated[str, typer.Argument(help=f"One of {', '.join(NAMES)}.")]
 ModelFile = Annotated[Path, typer.Argument(help=f"{MODEL}, or the folder of `accord tpp fit`.")]
@@ -80,10 +72,10 @@ def fit(
     format: Format = None,
     option: Options = None,
 ) -> None:
-    """Train a model until it gets no better on the validation part; the same command goes on after a stop."""
+    """Train a model until it gets no better. It stops by the validation part; the same command goes on after a stop."""
     order = Order(
-        data, model, history, encoding, epochs, batch, patience, lr, seed, stopping, paper_compat, method, format,
-        pairs(option or []),
+        canonical(data), model, history, encoding, epochs, batch, patience, lr, seed, stopping, paper_compat, method,
+        format, pairs(option or []),
     )  # fmt: skip
     fitted, about, net = run(order, out)
     count = sum(p.numel() for p in net.parameters())
@@ -108,7 +100,7 @@ def evaluate(
     format: Format = None,
     option: Options = None,
 ) -> None:
-    """Likelihoods, calibration and predictions of a model, as published and corrected."""
+    """Likelihoods, calibration and accuracy of a model. All figures as published, and corrected."""
     chosen = choose(model, data, part, Reading(format, pairs(option or [])))
     compat = chosen.about.paper_compat if paper_compat is None else paper_compat
     found = evaluated(
@@ -141,10 +133,10 @@ def predict(
     format: Format = None,
     option: Options = None,
 ) -> None:
-    """When the next event comes and which it is, for every event from those before it."""
+    """When the next event comes, and which. For every event from those before it, or behind each sequence's end."""
     chosen = choose(model, data, part, Reading(format, pairs(option or [])))
     found = predicted(chosen.model, chosen.events, time=time, quantiles=QUANTILES, after=after)
-    rows.write(out, rows.predictions(found, chosen.events, chosen.about, QUANTILES, after))
+    rows.write(out, rows.predictions(found, chosen, QUANTILES, after))
     print(f"{len(found.index):,} predictions of {chosen.part}: {out}")
     if found.unresolved:
         print(f"{found.unresolved:,} of them are infinite: the model says that no event may come.")
@@ -158,7 +150,7 @@ def simulate(
     out: Annotated[Path, typer.Option(help="The csv to write.")] = Path("simulated.csv"),
     seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
 ) -> None:
-    """New sequences from a model, in a table that `accord data import` reads."""
+    """New sequences from a model. `accord data import` reads the table that is written."""
     process, about = opened(model)
     if not 0 < end < float("inf"):
         raise TPPError(f"--end is {end}; expected a positive number, in {words(about.unit)}.")
@@ -176,19 +168,21 @@ def plot(
     model: ModelFile,
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for PNG and PDF.")] = Path("figures"),
-    sequence: Annotated[int, typer.Option(min=0, help="Number of the sequence whose intensities are drawn.")] = 0,
+    sequence: Annotated[
+        str | None, typer.Option(help="The one whose intensities are drawn, by its id or number; default: the first.")
+    ] = None,
     part: Part = None,
     format: Format = None,
     option: Options = None,
 ) -> None:
-    """Intensities along one sequence, reliability of marks and times, and the time-rescaling plot."""
+    """Intensities along one sequence, and calibration. Reliability of marks and of times, and a time-rescaling plot."""
     from accord.report import point_process as charts  # Matplotlib takes its time
     from accord.tpp.intensity import intensity
     from accord.tpp.metrics.calibration import quantiles
 
     chosen = choose(model, data, part, Reading(format, pairs(option or [])))
     about, events = chosen.about, chosen.events
-    curves = intensity(chosen.model, events, sequence)
+    curves = intensity(chosen.model, events, chosen.number(sequence))
     curves = dataclasses.replace(
         curves,
         time=about.original(curves.time),
@@ -198,7 +192,7 @@ def plot(
     found = evaluated(
         chosen.model, events, predictions=False, paper_compat=about.paper_compat, simulated=about.simulated
     )  # fmt: skip
-    _draw(
+    draw(
         [
             charts.intensity_chart(curves, about.marks, words(about.unit)),
             charts.mark_reliability_chart(found.mark_reliability),
@@ -221,13 +215,9 @@ def anomalies(
     """Which events, and which sequences, the model expected least."""
     chosen = choose(model, data, part, Reading(format, pairs(option or [])))
     found = anomalous(chosen.model, chosen.events)
-    by_event, by_sequence = rows.unexpected(found, chosen.events, chosen.about)
-    for title, columns in (("Least expected events", by_event), ("Least expected sequences", by_sequence)):
-        print(f"\n{title}, surprise in nats:")
-        table = show.grid(*(name.replace("_", " ") for name in columns))
-        for row in rows.head(columns, SHOWN):
-            table.add_row(*(_short(name, value) for name, value in row.items()))
-        show.console().print(table)
+    by_event, by_sequence = rows.unexpected(found, chosen)
+    tables.ranking("Least expected events", by_event)
+    tables.ranking("Least expected sequences", by_sequence)
     if out is not None:
         rows.write(out, by_event)
         print(f"All {len(found.index):,} events: {out}")
@@ -248,11 +238,12 @@ def conflict(
     format: Format = None,
     option: Options = None,
 ) -> None:
-    """Train shortly and measure how often the gradients of time and mark conflict: CG, GMS and TPI."""
+    """How often the gradients of time and mark conflict. CG, GMS and TPI, measured in a short training."""
     from accord.report import point_process as charts  # Matplotlib takes its time
 
     order = Order(
-        data, model, history, encoding, epochs, batch, lr=lr, seed=seed, format=format, options=pairs(option or [])
+        canonical(data), model, history, encoding, epochs, batch, lr=lr, seed=seed, format=format,
+        options=pairs(option or []),
     )  # fmt: skip
     order.check()
     files.make_folder(out)
@@ -262,7 +253,6 @@ def conflict(
         print(f"{model} has no parameter that both time and mark train: no conflict is possible.")
         return
     tables.conflict(parts)
-    print(show.wrapped(MEANING))
     window = min(1000, max(1, len(measured.steps) // 10))  # of long trainings, the published one
     gramians = {part: measured.gramians(part)[0] for part in parts}
     numbers = {part: tables.measures(*both) for part, both in parts.items()}
@@ -271,30 +261,10 @@ def conflict(
         {"data": data, "model": model, "steps": len(measured.steps), "every": every, "parts": numbers},
     )
     print(out / "conflict.json")
-    _draw(
+    draw(
         [
             charts.histogram_chart({part: exact for part, (exact, _) in parts.items()}),
             charts.evolution_chart(gramians, np.array(measured.steps), window, max(1, window // 10)),
         ],
         out,
     )
-
-
-def _draw(charts: Sequence[Chart], out: Path) -> None:
-    """Write figures, and print where they are and how they are read."""
-    from accord.report import point_process
-
-    point_process.write(charts, out)
-    for chart in charts:
-        if chart.missing:
-            print(f"\n{chart.title}: no figure. {chart.missing}")
-            continue
-        print(f"\n{out / chart.name}.png and .pdf: {chart.title}")
-        print(show.wrapped(" ".join([chart.reading, *chart.notes])))
-
-
-def _short(name: str, value: object) -> str:
-    """A value in a ranking; times keep their digits."""
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.12g}" if name == "time" else f"{value:.4g}"

@@ -64,6 +64,7 @@ def evolution_chart(parts: Mapping[str, Array], steps: NDArray[np.int64], window
         window: measured steps averaged.
         stride: measured steps between two points.
     """
+    averaged = f", averaged over the last {window} measured steps" if window > 1 else ", of each measured step"
     lines = []
     for i, (name, gramians) in enumerate(parts.items()):
         at, mean = evolution(gramians, window, stride)
@@ -72,8 +73,8 @@ def evolution_chart(parts: Mapping[str, Array], steps: NDArray[np.int64], window
         "conflict_evolution",
         SECTION,
         "How time and mark conflict over training",
-        f"Mean cosine over all tensors that both tasks train, averaged over the last {window} measured steps; below 0 "
-        "the gradients point against each other.",
+        f"Mean cosine over all tensors that both tasks train{averaged}; below 0 the gradients point against each "
+        "other.",
         (View("", (Curves("Mean cosine", Axis("training step"), Axis("mean cosine"), tuple(lines), 0.0),)),),
         wide=False,
     )

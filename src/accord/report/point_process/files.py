@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def write(charts: Sequence[Chart], folder: str | os.PathLike[str]) -> list[Path]
                 if not view.panels:
                     continue
                 stem = slug([chart.name, *[view.label] * bool(chart.select)])
-                with settings():
+                with settings(), warnings.catch_warnings():
+                    # Names of marks may hold letters that the font lacks; it draws boxes, and nobody can help it.
+                    warnings.filterwarnings("ignore", "Glyph .* missing from")
                     drawn = figure(view, chart.title)
                     for kind in KINDS:
                         path = folder / f"{stem}.{kind}"

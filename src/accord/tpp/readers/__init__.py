@@ -26,6 +26,7 @@ from typing import Any
 
 from accord.tpp.errors import TPPError, nearest
 from accord.tpp.readers import authors, du_text, easytpp, gatech, gntpp, hotpp, ifl_tpp, process_log, table, vi_dpp
+from accord.tpp.readers.columns import is_table, load
 from accord.tpp.readers.found import Found
 
 # In the order in which a format is looked for: what is recognised by its own field names first.
@@ -62,10 +63,14 @@ def read(path: str | Path, format: str | None = None, **options: Any) -> Found:
         ([0.5, 2.0], ('1', '2'), 's')
     """
     path = Path(path)
-    if not path.exists():
-        raise TPPError(f"{path}: no such file or folder.")
-    if format is None:
-        format = recognise(path)
+    try:
+        path.stat()
+        return _read(path, recognise(path) if format is None else format, options)
+    except OSError as error:
+        raise TPPError(f"{error.filename or path}: {(error.strerror or str(error)).lower()}.") from None
+
+
+def _read(path: Path, format: str, options: dict[str, Any]) -> Found:
     if format not in FORMATS:
         raise TPPError(f"no format {format!r}.{nearest(format, FORMATS)}")
     reader = FORMATS[format].read
@@ -75,16 +80,28 @@ def read(path: str | Path, format: str | None = None, **options: Any) -> Found:
             raise TPPError(f"format {format} has no option {option!r}.{nearest(option, [*known, *ABOUT])}")
     about = {name: options.pop(name) for name in ABOUT if name in options and name not in known}
     found: Found = reader(path, **options)
-    return Found({part: dataclasses.replace(events, **about) for part, events in found.parts.items()}, found.warnings)
+    parts = {part: dataclasses.replace(events, **about) for part, events in found.parts.items()}
+    return dataclasses.replace(found, parts=parts)
 
 
 def recognise(path: str | Path) -> str:
     """The format of a file or folder, by names and words in it.
 
     Raises:
-        TPPError: listing the formats, if none recognises it.
+        TPPError: if none recognises it: what it holds, and what to do.
     """
+    path = Path(path)
     for name, module in FORMATS.items():
         if module.recognises(path):
             return name
-    raise TPPError(f"{path}: unknown format; give format= one of {', '.join(FORMATS)}.")
+    known = f"format=, one of {', '.join(FORMATS)}"
+    if path.is_dir():
+        inner = ", ".join(sorted(entry.name for entry in path.iterdir())[:5]) or "nothing"
+        raise TPPError(f"{path}: unknown format: the folder holds {inner}. Give a file in it, or {known}.")
+    if path.is_file() and is_table(path):
+        names = ", ".join(load(path).frame.columns[:10])
+        raise TPPError(
+            f"{path.name}: unknown format: no column 'time' of single values, but {names}. Name its columns: "
+            "time='...', sequence='...', mark='...', or None for the last two."
+        )
+    raise TPPError(f"{path}: unknown format; give {known}.")

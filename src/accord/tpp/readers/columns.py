@@ -1,4 +1,4 @@
-"""Columns: tables from files, their columns as numbers, seconds or labels, and the place of a cell that is wrong."""
+"""Columns: tables from files, their columns as labels, and the place of a cell that is wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accord.tpp.errors import TPPError, nearest
-from accord.tpp.events import Floats, Integers
+from accord.tpp.events import Integers
 from accord.tpp.readers.found import part_name
 
 if TYPE_CHECKING:
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
 PARQUET = (".parquet", ".pq")
 TEXT = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
-_UNREADABLE = (OSError, UnicodeDecodeError, EOFError, zlib.error)
-_OFFSET = r"(?:[zZ]|[+-]\d\d:?\d\d)$"
-_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+SHOWN = 60  # characters of a cell in an error
+_UNREADABLE = (OSError, UnicodeDecodeError, EOFError, zlib.error, csv.Error)
 
 
 def polars() -> Any:
@@ -41,7 +40,7 @@ class Table:
 
     Args:
         path: of the file.
-        frame: columns of a text file are strings, those of parquet as stored.
+        frame: columns of a text file are strings without blanks at their ends, those of parquet as stored.
         row: (E,) number of each row in the file, blank ones counted, from 0.
     """
 
@@ -64,7 +63,7 @@ class Table:
         if not wrong.any():
             return
         at = int(wrong.argmax())
-        cell = "" if cells is None else f" {cells[at]!r}"
+        cell = "" if cells is None else f" {_short(repr(cells[at]))}"
         more = f" ({int(wrong.sum())} such rows)" if wrong.sum() > 1 else ""
         raise TPPError(f"{_place(self.path, int(self.row[at]))}:{cell} {text}{more}.")
 
@@ -83,7 +82,7 @@ def files(path: str | Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in sorted(path.iterdir()):
         part = part_name(file.name.split(".")[0])
-        if not file.name.lower().endswith(TEXT + PARQUET) or part not in ("train", "validation", "test"):
+        if not is_table(file) or part not in ("train", "validation", "test"):
             continue
         if part in found:
             raise TPPError(f"{path.name}: both {found[part].name} and {file.name} hold the part {part}; keep one.")
@@ -93,10 +92,15 @@ def files(path: str | Path) -> dict[str, Path]:
     return found
 
 
+def is_table(path: Path) -> bool:
+    """Whether its name ends as that of a table does."""
+    return path.name.lower().endswith(TEXT + PARQUET)
+
+
 def header(path: str | Path) -> list[dict[str, Any]]:
     """For each file the columns with their polars types; nothing where it cannot be read as a table."""
     try:
-        found = [file for file in files(path).values() if file.name.lower().endswith(TEXT + PARQUET)]
+        found = [file for file in files(path).values() if is_table(file)]
     except TPPError:
         return []
     if not found:
@@ -104,12 +108,8 @@ def header(path: str | Path) -> list[dict[str, Any]]:
     pl = polars()
     try:
         return [
-            dict(
-                pl.read_parquet_schema(f)
-                if _is_parquet(f)
-                else pl.read_csv(f, n_rows=0, separator=_separator(f)).schema
-            )
-            for f in found
+            dict(pl.read_parquet_schema(file)) if _is_parquet(file) else dict.fromkeys(_names(file)[1], pl.String)
+            for file in found
         ]
     except (pl.exceptions.PolarsError, *_UNREADABLE):
         return []
@@ -119,90 +119,51 @@ def load(path: Path) -> Table:
     """A file as a table.
 
     Raises:
-        TPPError: if it is not readable as one, or holds no rows.
+        TPPError: if it is not readable as one, names a column twice, or holds no rows.
     """
     pl = polars()
     try:
-        if _is_parquet(path):
-            frame = pl.read_parquet(path)
-        else:
-            # As text: a guessed type would hide which cell is no number, and round long ones.
-            frame = pl.read_csv(path, infer_schema=False, separator=_separator(path))
-            frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
+        frame = pl.read_parquet(path) if _is_parquet(path) else _read_text(path)
     except (pl.exceptions.PolarsError, *_UNREADABLE) as error:
-        raise TPPError(
-            f"{path.name}: not readable as a table: {_ragged(path) or str(error).splitlines()[0]}."
-        ) from error
+        if isinstance(error, UnicodeDecodeError):
+            raise TPPError(f"{path.name}: not readable as a table: it is not in UTF-8; save it so.") from error
+        why = _ragged(path) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise TPPError(f"{path.name}: not readable as a table: {why}.") from error
     blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series().to_numpy() if frame.width else np.empty(0)
     row = np.flatnonzero(~blank.astype(bool))
     if row.size == 0:
-        raise TPPError(f"{path.name}: holds no rows; expected one for each event.")
+        raise TPPError(f"{path.name}: holds no rows; expected names of columns and below them one row for each event.")
     return Table(path, frame[row] if blank.any() else frame, row)
 
 
-def times(table: Table, name: str, zone: str, date_format: str | None) -> tuple[Floats, bool, int]:
-    """A column of times as float64: numbers as they are, dates as seconds since 1970 in UTC.
-
-    Args:
-        table: that holds it.
-        name: of the column.
-        zone: IANA name, where dates carry none.
-        date_format: of text that is not ISO 8601, in ``strftime`` letters; None: ISO.
-
-    Returns:
-        the values (E,), whether they were dates, and how many of them name an hour that ``zone`` has twice (the first
-        one is taken).
+def labels(table: Table, name: str, role: str) -> pl.Series:
+    """A column of names as strings; whole numbers lose their ``.0``.
 
     Raises:
-        TPPError: for the first cell that is missing, unreadable or not finite.
+        TPPError: for the first that is missing, for fractions as marks, and for cells that hold several values.
     """
     pl = polars()
-    cells = table.column(name, "time")
-    table.refuse(cells.is_null().to_numpy(), f"no value in the column {name!r}; fill it or leave the row out")
-    dates, twice = cells.dtype in (pl.Date, pl.Datetime), 0
-    if cells.dtype == pl.String:
-        cells = cells.str.strip_chars()
-        dates = date_format is not None or cells[:1].cast(pl.Float64, strict=False).is_null().all()
-    if dates:
-        naive, aware = _dates(cells, date_format)
-        zoned, twice = _zoned(naive, zone)
-        moment = aware.fill_null(zoned).to_physical()
-        found = moment.cast(pl.Float64).to_numpy() / 1e6
-        remedy = (
-            f"is no date of the form {date_format!r}" if date_format else "is no ISO date such as 2024-03-31 14:05:00"
-        )
-        if cells.dtype == pl.String:
-            remedy += (
-                ", or one that does not exist in this time zone; mend it, or give date_format='%d.%m.%Y %H:%M' or so"
-            )
-    elif cells.dtype.is_numeric() or cells.dtype == pl.String:
-        found = cells.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
-        remedy = f"is no finite number, in the column {name!r}; mend it or leave the row out"
-    else:
-        raise TPPError(f"{table.path.name}: the column {name!r} holds {cells.dtype}; expected numbers or dates.")
-    table.refuse(~np.isfinite(found), remedy, cells)
-    return np.ascontiguousarray(found, np.float64), bool(dates), twice
-
-
-def labels(table: Table, name: str) -> pl.Series:
-    """A column of marks as strings; whole numbers lose their ``.0``.
-
-    Raises:
-        TPPError: for the first that is missing, and for fractions.
-    """
-    pl = polars()
-    cells = table.column(name, "mark")
-    table.refuse(cells.is_null().to_numpy(), f"no mark in the column {name!r}; fill it or leave the row out")
+    cells = table.column(name, role)
+    table.refuse(cells.is_null().to_numpy(), f"no {role} in the column {name!r}; fill it or leave the row out")
     if not (cells.dtype.is_float() or cells.dtype == pl.String):
-        return cells.cast(pl.String)
+        try:
+            if cells.dtype.is_nested():
+                raise pl.exceptions.InvalidOperationError
+            return cells.cast(pl.String)
+        except pl.exceptions.PolarsError:
+            raise TPPError(
+                f"{table.path.name}: the column {name!r} holds {cells.dtype}; expected names or numbers."
+            ) from None
     if cells.unique().cast(pl.Float64, strict=False).is_null().any():
         return cells  # names, at least some of them
     value = cells.cast(pl.Float64).to_numpy()
-    table.refuse(~np.isfinite(value), f"is no mark, in the column {name!r}; leave the row out", cells)
-    remedy = "give edges to bin it, mark_bins=[2, 3, 4] or so"
-    table.refuse(value != np.floor(value), f"is no mark but a fraction, in the column {name!r}; {remedy}", cells)
-    if cells.dtype == pl.String and not cells.str.contains(r"[.eE]").any():
-        return cells  # as spelled: 01 is not 1
+    table.refuse(~np.isfinite(value), f"is no {role}, in the column {name!r}; leave the row out", cells)
+    fraction = value != np.floor(value)
+    if role == "mark":
+        remedy = "give edges to bin it, mark_bins=[2, 3, 4] or so"
+        table.refuse(fraction, f"is no mark but a fraction, in the column {name!r}; {remedy}", cells)
+    if fraction.any() or (cells.dtype == pl.String and not cells.str.contains(r"[.eE]").any()):
+        return cells.cast(pl.String)  # as spelled: 01 is not 1
     return pl.Series(name, value.astype(np.int64)).cast(pl.String)
 
 
@@ -215,67 +176,48 @@ def ordered(names: pl.Series) -> tuple[str, ...]:
         return tuple(sorted(found))
 
 
-def _dates(cells: pl.Series, date_format: str | None) -> tuple[pl.Series, pl.Series]:
-    """Dates without and with a time zone, in microseconds; null where a cell is none of the kind."""
-    pl = polars()
-    nothing = pl.Series(cells.name, [None], pl.Datetime("us", "UTC")).new_from_index(0, len(cells))
-    if cells.dtype == pl.Date:
-        return cells.cast(pl.Datetime("us")), nothing
-    if cells.dtype == pl.Datetime:
-        given = cells.dt.cast_time_unit("us")
-        if getattr(cells.dtype, "time_zone", None) is None:
-            return given, nothing
-        return nothing.dt.replace_time_zone(None), given.dt.convert_time_zone("UTC")
-    if date_format is not None:
-        if "%z" in date_format or "%:z" in date_format:
-            return nothing.dt.replace_time_zone(None), cells.str.to_datetime(date_format, time_unit="us", strict=False)
-        return cells.str.to_datetime(date_format, time_unit="us", strict=False), nothing
-    cells = cells.str.replace(r"^(\d{4}-\d\d-\d\d)[tT]", "$1 ")
-    naive = nothing.dt.replace_time_zone(None)
-    for form in _FORMATS:
-        if naive.null_count():
-            naive = naive.fill_null(cells.str.to_datetime(form, time_unit="us", strict=False))
-    if not cells.str.contains(_OFFSET).any():
-        return naive, nothing
-    aware = nothing
-    for form in _FORMATS[:2]:
-        aware = aware.fill_null(cells.str.to_datetime(form + "%#z", time_unit="us", time_zone="UTC", strict=False))
-    # "2024-03-31" ends like an offset of -31 hours: only what reads as date and time with offset is `aware`.
-    return naive.set(aware.is_not_null(), None), aware
-
-
-def _zoned(naive: pl.Series, zone: str) -> tuple[pl.Series, int]:
-    pl = polars()
-    try:
-        first, second = (
-            naive.dt.replace_time_zone(zone, ambiguous=which, non_existent="null") for which in ("earliest", "latest")
-        )
-    except pl.exceptions.PolarsError as error:
-        raise TPPError(f"unknown time zone {zone!r}; give an IANA name such as 'UTC' or 'Europe/Berlin'.") from error
-    return first.dt.convert_time_zone("UTC"), int((first != second).sum())
-
-
 def _is_parquet(path: Path) -> bool:
     return path.name.lower().endswith(PARQUET)
 
 
 def _open(path: Path) -> Any:
-    return (gzip.open if path.name.endswith(".gz") else open)(path, "rt", encoding="utf-8-sig", newline="")
+    packed = path.name.lower().endswith(".gz")
+    return (gzip.open if packed else open)(path, "rt", encoding="utf-8-sig", newline="")
 
 
-def _separator(path: Path) -> str:
-    """The one of ``, ; tab |`` that the header holds most of."""
+def _names(path: Path) -> tuple[str, list[str]]:
+    """The separator of a text file, the one of ``, ; tab |`` that its first line holds most of, and its columns."""
     with _open(path) as file:
-        line = file.readline()
-    return max(",;\t|", key=line.count)
+        separator = max(",;\t|", key=file.readline().count)
+        file.seek(0)
+        return separator, [name.strip() for name in next(csv.reader(file, delimiter=separator), [])]
+
+
+def _read_text(path: Path) -> pl.DataFrame:
+    """All cells as text: a guessed type would hide which one is no number, and round long ones."""
+    pl = polars()
+    separator, names = _names(path)
+    frame = pl.read_csv(path, infer_schema=False, separator=separator)
+    for name in names:
+        if name and names.count(name) > 1:
+            raise TPPError(f"{path.name}: {names.count(name)} columns are called {name!r}; rename all but one.")
+    if len(names) == frame.width:  # polars keeps blanks around names
+        frame.columns = [name or f"column {i + 1}" for i, name in enumerate(names)]
+    frame = frame.with_columns(pl.all().str.strip_chars())
+    return frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _place(path: Path, row: int) -> str:
     """``file, line n``: found by reading again, since cells may hold line breaks."""
     if _is_parquet(path):
         return f"{path.name}, row {row + 1}"
+    separator, _ = _names(path)
     with _open(path) as file:
-        lines = csv.reader(file, delimiter=_separator(path))
+        lines = csv.reader(file, delimiter=separator)
         for _ in range(row + 2):
             begin = lines.line_num + 1
             next(lines, None)
@@ -287,12 +229,12 @@ def _ragged(path: Path) -> str | None:
     if _is_parquet(path):
         return None
     try:
+        separator, names = _names(path)
         with _open(path) as file:
-            lines = csv.reader(file, delimiter=_separator(path))
-            width = len(next(lines, []))
+            lines = csv.reader(file, delimiter=separator)
             for cells in lines:
-                if len(cells) > width > 0:
-                    return f"line {lines.line_num} has {len(cells)} cells, the header {width}"
-    except (csv.Error, *_UNREADABLE):
+                if len(cells) > len(names) > 0:
+                    return f"line {lines.line_num} has {len(cells)} cells, the header {len(names)}"
+    except _UNREADABLE:
         pass  # damaged in another way, which the caller has in hand
     return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from accord.tpp.errors import TPPError
 from accord.tpp.readers.found import Found
-from accord.tpp.readers.rows import Rows, build, columns, load_json, mention, notes, one_clock, sources
+from accord.tpp.readers.rows import Rows, build, load_json, mention, notes, number_lists, one_clock, sources
 
 ENDINGS = (".json", ".jsonl")
 TIME, STEP, MARK = "time_since_start", "time_since_last_event", "type_event"
@@ -58,8 +58,8 @@ def _rows(records: list[Any], where: str, stored_dt: bool) -> Rows:
                 raise TPPError(f"{where}: record {i} has no {name!r}; expected it in every one. Mend or leave it out.")
     rows = Rows(
         where,
-        columns([record[TIME] for record in records], f"{where}, {TIME}"),
-        columns([record[MARK] for record in records], f"{where}, {MARK}"),
+        number_lists([record[TIME] for record in records], f"{where}, {TIME}"),
+        number_lists([record[MARK] for record in records], f"{where}, {MARK}"),
     )
     for i, (record, times) in enumerate(zip(records, rows.times, strict=True)):
         if record.get("seq_len", times.size) != times.size:
@@ -68,5 +68,5 @@ def _rows(records: list[Any], where: str, stored_dt: bool) -> Rows:
                 "Take padding out of all its lists, or mend 'seq_len'."
             )
     if stored_dt or all(STEP in record for record in records):
-        one_clock(rows, columns([record.get(STEP) for record in records], f"{where}, {STEP}"), stored_dt)
+        one_clock(rows, number_lists([record.get(STEP) for record in records], f"{where}, {STEP}"), stored_dt)
     return rows

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from accord.tpp.errors import TPPError
 from accord.tpp.events import Events
@@ -19,6 +20,7 @@ class Found:
         parts: events by part: ``train``, ``validation``, ``test`` and others as named by the source; one part ``all``
             where the source knows no parts. All parts have one vocabulary of marks.
         warnings: what the user should know about the source, a line each, with counts.
+        ids: by part the names that the source gives the sequences; a part is missing where it gives none.
 
     Raises:
         TPPError: if there is no part, or vocabularies differ.
@@ -30,6 +32,7 @@ class Found:
 
     parts: dict[str, Events]
     warnings: tuple[str, ...] = ()
+    ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.parts:

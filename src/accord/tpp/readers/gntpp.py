@@ -10,7 +10,7 @@ import numpy as np
 from accord.tpp.errors import TPPError
 from accord.tpp.events import Floats
 from accord.tpp.readers.found import Found
-from accord.tpp.readers.rows import Rows, build, columns, mention, notes, numbers, one_clock, sources
+from accord.tpp.readers.rows import Rows, build, mention, notes, number_lists, numbers, one_clock, sources
 from accord.tpp.readers.unpickle import load
 
 ENDINGS = (".pkl", ".pickle")
@@ -65,7 +65,7 @@ def _count(content: dict[str, Any]) -> object:
 
 def _rows(content: dict[str, Any], where: str, intervals: str, limit: int) -> Rows:
     names = [name for name in ("timestamps", "types", intervals) if name in content]
-    lists = {name: columns(content[name], f"{where}, {name}", limit) for name in names}
+    lists = {name: number_lists(content[name], f"{where}, {name}", limit) for name in names}
     rows = Rows(where, [])
     if "lengths" in content:
         lengths = numbers(content["lengths"], f"{where}, lengths", limit)

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from accord.tpp.errors import TPPError
-from accord.tpp.events import Events
+from accord.tpp.events import Events, Integers
 from accord.tpp.readers.columns import Table, files, header, labels, load, ordered, polars
 from accord.tpp.readers.found import Found
+from accord.tpp.readers.moments import Spelling, moments
 
-TIMES, LABELS = "timestamps", "labels"
+ID, TIMES, LABELS = "id", "timestamps", "labels"
 
 
 def recognises(path: str | Path) -> bool:
@@ -20,9 +21,9 @@ def recognises(path: str | Path) -> bool:
 
 
 def read(path: str | Path) -> Found:
-    """Read sequences from rows with the list columns ``timestamps`` and ``labels``; other columns are not used.
+    """Read sequences from rows with the list columns ``timestamps`` and ``labels``, perhaps with an ``id``.
 
-    Windows are unknown. Times keep the precision of the file.
+    Windows are unknown. Times keep the precision of the file. Other columns are not used.
 
     Args:
         path: a parquet file, or a folder with ``train.parquet``, ``val.parquet``, ``test.parquet``.
@@ -34,34 +35,40 @@ def read(path: str | Path) -> Found:
         I. Karpukhin, F. Shipilov, A. Savchenko, "HoTPP benchmark", arXiv 2406.14341.
     """
     pl = polars()
-    flat, warnings = {}, []
-    for part, file in files(path).items():
-        table = load(file)
-        lists = [table.column(name, role) for name, role in ((TIMES, "time"), (LABELS, "mark"))]
-        for cells in lists:
-            if cells.dtype != pl.List:
-                raise TPPError(f"{file.name}: the column {cells.name!r} holds {cells.dtype}; expected lists.")
-            table.refuse(cells.is_null().to_numpy(), f"no list in the column {cells.name!r}; leave the row out")
-        lengths, others = (cells.list.len().to_numpy().astype(np.int64) for cells in lists)
-        table.refuse(lengths != others, "has lists of different lengths; expected one label for each time")
-        if (empty := int((lengths == 0).sum())) > 0:
-            warnings.append(f"{file.name}: {empty} sequences without events left out.")
-        some = lengths > 0
-        rows = pl.DataFrame({cells.name: cells.filter(pl.Series(some)).explode() for cells in lists})
-        if rows[TIMES].dtype == pl.Float32 and rows[TIMES].is_finite().any():
-            apart = np.spacing(rows[TIMES].abs().to_numpy().max())
-            warnings.append(f"{file.name}: times are stored in float32, {apart:.3g} apart at the largest.")
-        flat[part] = Table(file, rows, np.repeat(table.row, lengths)), lengths[some]
-    names = {part: labels(table, LABELS) for part, (table, _) in flat.items()}
+    tables = {part: load(file) for part, file in files(path).items()}
+    flat = {part: _unfolded(table) for part, table in tables.items()}
+    names = {part: labels(rows, LABELS, "mark") for part, (rows, _) in flat.items()}
     vocabulary = ordered(pl.concat(list(names.values())))
+    numbers = list(range(len(vocabulary)))
     parts = {}
-    for part, (table, lengths) in flat.items():
-        time = table.frame[TIMES].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
-        table.refuse(~np.isfinite(time), "holds a time that is no finite number; mend it", table.frame[TIMES])
-        back = np.diff(time, prepend=time[:1]) < 0
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+    notes: list[str] = []
+    for part, (rows, offsets) in flat.items():
+        at = moments(rows, TIMES, "time", Spelling())
+        back = np.diff(at.values, prepend=at.values[:1]) < 0
         back[offsets[:-1]] = False
-        table.refuse(back, "is a time before the one in front of it; sort the lists", table.frame[TIMES])
-        number = names[part].replace_strict(list(vocabulary), list(range(len(vocabulary))), return_dtype=pl.Int64)
-        parts[part] = Events(time, number.to_numpy(), offsets, vocabulary, name=Path(path).name.split(".")[0])
-    return Found(parts, tuple(warnings))
+        rows.refuse(back, "is a time before the one in front of it; sort the lists", rows.frame[TIMES])
+        mark = names[part].replace_strict(list(vocabulary), numbers, return_dtype=pl.Int64).to_numpy()
+        unit = "second" if at.dates else "1"
+        parts[part] = Events(at.values, mark, offsets, vocabulary, unit=unit, name=Path(path).name.split(".")[0])
+        notes += at.notes
+    ids = {
+        part: tuple(labels(table, ID, "sequence").to_list())
+        for part, table in tables.items()
+        if ID in table.frame.columns
+    }
+    return Found(parts, tuple(notes), ids)
+
+
+def _unfolded(table: Table) -> tuple[Table, Integers]:
+    """A row for each event, and the offsets of the sequences."""
+    pl = polars()
+    lists = [table.column(name, role) for name, role in ((TIMES, "time"), (LABELS, "mark"))]
+    for cells in lists:
+        if cells.dtype != pl.List:
+            raise TPPError(f"{table.path.name}: the column {cells.name!r} holds {cells.dtype}; expected lists.")
+        table.refuse(cells.is_null().to_numpy(), f"no list in the column {cells.name!r}; leave the row out")
+    lengths, others = (cells.list.len().to_numpy().astype(np.int64) for cells in lists)
+    table.refuse(lengths != others, "has lists of different lengths; expected one label for each time")
+    table.refuse(lengths == 0, "has no events, and its window is not known; leave the row out")
+    rows = pl.DataFrame({cells.name: cells.explode() for cells in lists})
+    return Table(table.path, rows, np.repeat(table.row, lengths)), np.concatenate([[0], np.cumsum(lengths)])

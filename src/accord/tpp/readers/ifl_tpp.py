@@ -12,7 +12,7 @@ import numpy as np
 from accord.tpp.errors import TPPError
 from accord.tpp.readers.archive import members
 from accord.tpp.readers.found import Found
-from accord.tpp.readers.rows import Rows, build, columns, mention, notes, numbers, sources
+from accord.tpp.readers.rows import Rows, build, mention, notes, number_lists, numbers, sources
 from accord.tpp.readers.unpickle import load, loads
 
 PICKLES = (".pkl", ".pickle", ".pt", ".pth")
@@ -60,11 +60,13 @@ def _pickled(file: Path) -> tuple[Rows, object]:
     for i, sequence in enumerate(sequences):
         if not isinstance(sequence, dict) or "arrival_times" not in sequence:
             raise TPPError(f"{file}: sequence {i} has no 'arrival_times'. Mend the sequence, or leave it out.")
-    times = columns([sequence["arrival_times"] for sequence in sequences], f"{file}, arrival_times", limit)
+    times = number_lists([sequence["arrival_times"] for sequence in sequences], f"{file}, arrival_times", limit)
     marked = [sequence.get("marks") is not None for sequence in sequences]
     if any(marked) and not all(marked):
         raise TPPError(f"{file}: sequence {marked.index(False)} has no 'marks', others have; expected all or none.")
-    marks = columns([sequence["marks"] for sequence in sequences], f"{file}, marks", limit) if any(marked) else None
+    marks = (
+        number_lists([sequence["marks"] for sequence in sequences], f"{file}, marks", limit) if any(marked) else None
+    )
     common = content.get("t_max")
     start, end = (
         [_number(sequence.get(name, default), f"{file}: sequence {i}, {name}") for i, sequence in enumerate(sequences)]
@@ -88,7 +90,9 @@ def _archive(file: Path) -> tuple[Rows, None]:
     raw = {name: files.pop(f"{name}.npy") for name in ("arrival_times", "marks") if f"{name}.npy" in files}
     if "arrival_times" not in raw:
         raise TPPError(f"{file}: no 'arrival_times' in the archive, which holds {', '.join(files) or 'nothing'}.")
-    found = {name: columns(_array(data, f"{file}, {name}"), f"{file}, {name}", len(data)) for name, data in raw.items()}
+    found = {
+        name: number_lists(_array(data, f"{file}, {name}"), f"{file}, {name}", len(data)) for name, data in raw.items()
+    }
     rows = Rows(str(file), found["arrival_times"], found.get("marks"), start=0.0)
     if files:
         rows.notes.append(f"{file}: not read: {', '.join(sorted(files))}.")

@@ -55,7 +55,7 @@ def numbers(values: object, where: str, limit: float = np.inf) -> Floats:
         raise TPPError(f"{where}: holds a whole number too large for a time or a mark.") from None
 
 
-def columns(lists: object, where: str, limit: float = np.inf) -> list[Floats]:
+def number_lists(lists: object, where: str, limit: float = np.inf) -> list[Floats]:
     """`numbers` for the list of each sequence; together they may not hold more than ``limit``."""
     if not isinstance(lists, (list, tuple)) and not (isinstance(lists, np.ndarray) and lists.ndim):
         raise TPPError(f"{where}: found {type(lists).__name__}; expected one list of numbers for each sequence.")
@@ -141,8 +141,9 @@ def _events(rows: Rows, kinds: Floats, names: tuple[str, ...]) -> Events:
     try:
         return Events.of(rows.times, marks, start=rows.start, end=rows.end, names=names, name=rows.where)
     except TPPError as error:
-        place = "" if str(error).startswith(rows.where) else f"{rows.where}: "
-        raise TPPError(f"{place}{error} Mend the source, or leave the sequence out.") from None
+        text = str(error).removeprefix(f"{rows.where}: ")
+        remedy = "" if "; " in text else " Mend the source, or leave the sequence out."
+        raise TPPError(f"{rows.where}: {text}{remedy}") from None
 
 
 def one_clock(rows: Rows, steps: Sequence[Floats], stored_dt: bool) -> None:

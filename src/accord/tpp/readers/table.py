@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import numpy as np
 
 from accord.tpp.errors import TPPError
 from accord.tpp.events import Events, Floats, Integers
-from accord.tpp.readers.columns import Table, files, header, labels, load, ordered, polars, times
+from accord.tpp.readers.columns import PARQUET, Table, files, header, labels, load, ordered, polars
 from accord.tpp.readers.found import Found
+from accord.tpp.readers.moments import Moments, Spelling, moments
 
 
 def recognises(path: str | Path) -> bool:
@@ -32,6 +34,7 @@ def read(
     end: str | float | None = None,
     zone: str = "UTC",
     date_format: str | None = None,
+    decimal: str = ".",
     mark_bins: Sequence[float] | None = None,
     vocabulary: Sequence[str] | None = None,
     sort: bool = False,
@@ -52,6 +55,7 @@ def read(
         end: the same for its end.
         zone: IANA name of the time zone of dates that carry none.
         date_format: of dates that are not ISO 8601, for example ``%d.%m.%Y %H:%M``.
+        decimal: sign of decimal numbers in text, a point or a comma.
         mark_bins: increasing edges; the mark is then the bin that a number falls in, the left edge belonging to it.
         vocabulary: all marks, in order; None: those that occur, by value or by alphabet.
         sort: put the rows of a sequence in order of time; otherwise a step back is refused.
@@ -70,9 +74,10 @@ def read(
         (Events('clicks', N=2, events=3, M=2), ('help', 'home'), 'second', [0.0, 50400.0, 0.0])
     """
     pl = polars()
+    spelling = Spelling(zone, date_format, decimal)
     tables = {part: load(file) for part, file in files(path).items()}
     about = _metadata(next(iter(tables.values())).path)
-    marks = {part: _marks(table, mark, mark_bins) for part, table in tables.items()}
+    marks = {part: _marks(table, mark, mark_bins, spelling) for part, table in tables.items()}
     if vocabulary is None:
         if mark_bins is not None:
             vocabulary = _bins(mark_bins)
@@ -80,35 +85,37 @@ def read(
             vocabulary = about.get("marks") or ordered(pl.concat(list(marks.values())))
     window = about.get("window") or (None, None)
     start, end = (window[0] if start is None else start), (window[1] if end is None else end)
-    parts, warnings, dated = {}, [], set()
+    parts, ids, dated = {}, {}, set()
+    notes: list[str] = []
     for part, table in tables.items():
-        at, dates, twice = times(table, time, zone, date_format)
-        dated.add(dates)
-        order, offsets, late = _order(table, at, sequence, sort)
-        if late:
-            warnings.append(f"{table.path.name}: {late} rows stood before an earlier event of their sequence; sorted.")
-        if twice:
-            warnings.append(f"{table.path.name}: {twice} times fall in an hour that {zone} has twice; took the first.")
+        at = moments(table, time, "time", spelling)
+        rows = _order(table, at.values, sequence, sort)
+        dated.add(at.dates)
+        notes += at.notes
+        if rows.late:
+            notes.append(f"{table.path.name}: {rows.late} of {len(at.values)} rows stood behind a later event; sorted.")
+        if rows.ids:
+            ids[part] = rows.ids
         parts[part] = Events(
-            time=at[order],
-            mark=_numbers(table, marks[part], tuple(vocabulary))[order],
-            offsets=offsets,
+            time=at.values[rows.order],
+            mark=_numbers(table, marks[part], tuple(vocabulary))[rows.order],
+            offsets=rows.offsets,
             marks=tuple(vocabulary),
-            start=_edge(table, start, "start", order, offsets, zone, date_format),
-            end=_edge(table, end, "end", order, offsets, zone, date_format),
-            unit="second" if dates else about.get("unit", "1"),
+            start=_edge(table, start, "start", rows, spelling, at.dates),
+            end=_edge(table, end, "end", rows, spelling, at.dates),
+            unit="second" if at.dates else about.get("unit", "1"),
             name=about.get("name") or Path(path).name.split(".")[0],
         )
     if len(dated) > 1:
         raise TPPError(
             f"{Path(path).name}: {time!r} holds dates in some files and numbers in others; expected one kind."
         )
-    return Found(parts, tuple(warnings))
+    return Found(parts, tuple(notes), ids)
 
 
 def _metadata(path: Path) -> dict[str, Any]:
     """Name, marks, unit and window from the entry ``dataset`` of a parquet file; nothing if there is none."""
-    if not path.name.lower().endswith((".parquet", ".pq")):
+    if not path.name.lower().endswith(PARQUET):
         return {}
     pl = polars()
     try:
@@ -126,15 +133,15 @@ def _metadata(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _marks(table: Table, mark: str | None, bins: Sequence[float] | None) -> Any:
+def _marks(table: Table, mark: str | None, bins: Sequence[float] | None, spelling: Spelling) -> Any:
     pl = polars()
     if not mark and bins is not None:
         raise TPPError("mark_bins needs the column that it bins; give mark='...' too.")
     if not mark:
         return pl.Series(["event"]).new_from_index(0, table.row.size)
     if bins is None:
-        return labels(table, mark)
-    value, _, _ = times(table, mark, "UTC", None)
+        return labels(table, mark, "mark")
+    value = moments(table, mark, "mark", spelling).values
     return pl.Series(np.asarray(_bins(bins))[np.searchsorted(np.asarray(bins, np.float64), value, side="right")])
 
 
@@ -152,55 +159,71 @@ def _numbers(table: Table, names: Any, vocabulary: tuple[str, ...]) -> Integers:
     return number.to_numpy()
 
 
-def _order(table: Table, time: Floats, sequence: str | None, sort: bool) -> tuple[Integers, Integers, int]:
-    """Rows by sequence and time, the offsets of the sequences, and how many rows stood too late."""
+@dataclass(frozen=True)
+class _Rows:
+    """How E rows make N sequences: ``order`` (E,) puts them one behind the other, ``offsets`` (N + 1,) cuts there."""
+
+    order: Integers
+    offsets: Integers
+    ids: tuple[str, ...]  # of the sequences; empty where there is no column of them
+    late: int  # rows that stood behind a later event of their sequence
+
+
+def _order(table: Table, time: Floats, sequence: str | None, sort: bool) -> _Rows:
     if sequence:
-        ids = table.column(sequence, "sequence")
-        table.refuse(
-            ids.is_null().to_numpy(), f"no sequence id in the column {sequence!r}; fill it or leave the row out"
-        )
+        ids = labels(table, sequence, "sequence")
         different = ids.unique(maintain_order=True)
         code = ids.replace_strict(different, np.arange(len(different))).to_numpy()
+        names = tuple(different.to_list())
     else:
-        code = np.zeros(time.size, np.int64)
+        code, names = np.zeros(time.size, np.int64), ()
     order = np.argsort(code, kind="stable")
     back = np.zeros(time.size, bool)
     back[order[1:]] = (np.diff(time[order]) < 0) & (np.diff(code[order]) == 0)
-    if back.any() and not sort:
-        table.refuse(
-            back, "lies before the event in front of it in its sequence; sort the file, or read it with sort=True"
-        )
     if back.any():
+        if not sort:
+            remedy = "sort the file, or read it with sort=True"
+            table.refuse(back, f"lies before the event in front of it in its sequence; {remedy}")
         order = np.lexsort((time, code))
-    return order, np.concatenate([[0], np.cumsum(np.bincount(code))]), int(back.sum())
+    return _Rows(order, np.concatenate([[0], np.cumsum(np.bincount(code))]), names, int(back.sum()))
 
 
-def _edge(
-    table: Table,
-    given: str | float | None,
-    role: str,
-    order: Integers,
-    offsets: Integers,
-    zone: str,
-    date_format: str | None,
-) -> Floats:
-    """(N,) one end of the windows."""
-    count = offsets.size - 1
+def _edge(table: Table, given: str | float | None, role: str, rows: _Rows, spelling: Spelling, dates: bool) -> Floats:
+    """(N,) one end of the windows, in the kind of the times: ``dates`` or numbers."""
+    count = rows.offsets.size - 1
     if given is None:
         return np.full(count, np.nan)
     if isinstance(given, str) and given in table.frame.columns:
-        value, _, _ = times(table, given, zone, date_format)
-        first = np.repeat(value[order[offsets[:-1]]], np.diff(offsets))
-        wrong = np.zeros(value.size, bool)
-        wrong[order] = value[order] != first
+        found = moments(table, given, role, spelling)
+        value = found.values[rows.order]
+        first = value[rows.offsets[:-1]]
+        wrong = np.empty(value.size, bool)
+        wrong[rows.order] = value != np.repeat(first, np.diff(rows.offsets))
         table.refuse(wrong, f"differs from the {role} that the first row of its sequence has", table.frame[given])
-        return value[order[offsets[:-1]]]
+    else:
+        found = _single(table, given, role, spelling)
+        first = np.full(count, found.values[0])
+    if found.dates != dates:
+        kinds = ("numbers", "dates")
+        raise TPPError(
+            f"{table.path.name}: {role}={given!r} means {kinds[found.dates]}, and the times are {kinds[dates]}; "
+            "expected one kind."
+        )
+    return first
+
+
+def _single(table: Table, given: str | float, role: str, spelling: Spelling) -> Moments:
+    """One number or date for all sequences."""
     try:
-        return np.full(count, float(given))
+        value = float(given)
     except ValueError:
-        pl = polars()
-        single = Table(table.path, pl.DataFrame({role: [given]}), np.zeros(1, np.int64))
-    try:
-        return np.full(count, times(single, role, zone, date_format)[0][0])
-    except TPPError as error:
-        raise TPPError(f"{role}={given!r} is neither a column of {table.path.name} nor a number or date.") from error
+        one = Table(table.path, polars().DataFrame({role: [given]}), np.zeros(1, np.int64))
+        try:
+            return moments(one, role, role, spelling)
+        except TPPError as error:
+            raise TPPError(
+                f"{role}={given!r} is neither a column of {table.path.name} nor a number or date."
+            ) from error
+    if not np.isfinite(value):
+        raise TPPError(f"{role}={given!r}; expected a finite number, or None where it is not known.")
+    return Moments(np.array([value]), dates=False)
