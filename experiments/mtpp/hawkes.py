@@ -19,6 +19,7 @@ from accord.tpp.hawkes.likelihood import log_likelihood
 from accord.tpp.hawkes.presets import LARGE_END, hawkes_large, hawkes_splits
 
 HERE = Path(__file__).parent
+CLASSICAL = ("hawkes", "poisson")  # few parameters, another scale: 30 epochs at 0.02
 KINDS = ("hawkes", "poisson", "thp", "thp++", "sahp", "sahp++", "fnn", "fnn++", "lnm", "lnm++", "rmtpp", "rmtpp++")
 
 
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--sizes", type=int, nargs=3, default=(1500, 300, 500))
     parser.add_argument("--lr", type=float, default=4e-3)
+    parser.add_argument("--out", type=Path, default=HERE / "hawkes.json")
     given = parser.parse_args()
     torch.set_num_threads(1)
     process, rows = hawkes_large(), []
@@ -41,11 +43,12 @@ def main() -> None:
                 "time": float(truth.window.sum() - truth.time.sum()) / len(splits.test),
                 "mark": -float(truth.mark.sum()) / len(splits.test),
             }
+            epochs, lr = (30, 2e-2) if kind in CLASSICAL else (given.epochs, given.lr)
             torch.manual_seed(seed)
             model = tpp.build(kind, 5, scale=float(splits.train.gaps.mean()))
             fitted = tpp.fit(
-                model, splits, epochs=given.epochs, batch=32, patience=given.epochs, seed=seed,
-                optimizer=lambda parameters: torch.optim.Adam(parameters, given.lr),
+                model, splits, epochs=epochs, batch=32, patience=epochs, seed=seed,
+                optimizer=lambda parameters, lr=lr: torch.optim.Adam(parameters, lr),
             )  # fmt: skip
             found = tpp.score(model, splits.test)
             nll = {"time": found.nll_time / len(splits.test), "mark": found.nll_mark / len(splits.test)}
@@ -61,8 +64,8 @@ def main() -> None:
             f"{regrets['mark'].mean:8.3f} ± {regrets['mark'].half:.3f} nats per sequence; largest {100 * share:.2f} %",
             flush=True,
         )
-    place = HERE / "hawkes.json"
-    place.write_text(json.dumps({"settings": vars(given), "rows": rows}, indent=1))
+    place = given.out
+    place.write_text(json.dumps({"settings": {k: str(v) for k, v in vars(given).items()}, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

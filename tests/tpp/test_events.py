@@ -36,6 +36,7 @@ def test_gaps_and_tails_by_hand():
         ([[1.0]], [], {}, "one of each"),
         ([[1.0]], None, {"start": 2.0}, "before the start"),
         ([[1.0]], None, {"end": 0.5}, "behind the end"),
+        ([[1.0]], None, {"end": np.inf}, "window of sequence 0 is infinite"),
         ([[1.0], []], None, {}, "sequence 1 has no events and no known window"),
     ],
 )

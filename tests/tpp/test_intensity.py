@@ -72,7 +72,7 @@ def test_compensator_grows_by_that_of_the_scores(name):
 
 def test_ties_and_unknown_windows_have_no_extent():
     curves = intensity(model_of("thp"), sequences(), 1, points=3)
-    np.testing.assert_allclose(curves.time, [2.0, 2.35, 2.7])
+    np.testing.assert_allclose(curves.time, [2.0, 2.175, 2.7])
     assert curves.events.tolist() == [2.0, 2.0, 2.7]
     assert curves.event_marks.tolist() == [1, 0, 1]
     alone = intensity(model_of("thp"), Events.of([[2.0]], names=["a", "b"]))
@@ -82,7 +82,7 @@ def test_ties_and_unknown_windows_have_no_extent():
 
 def test_window_without_events():
     curves = intensity(model_of("sahp++"), Events.of([[]], start=0.0, end=2.0, names=["a", "b"]), points=3)
-    assert curves.time.tolist() == [0.0, 1.0, 2.0]
+    assert curves.time.tolist() == [0.0, 0.5, 2.0]
     assert curves.compensator[-1] > 0
 
 

@@ -54,12 +54,16 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
         from safetensors import SafetensorError, safe_open
     except ModuleNotFoundError:
         raise TPPError("checkpoints need safetensors: pip install 'accord[bench]'") from None
-    if not Path(path).is_file():
-        raise TPPError(f"there is no checkpoint {path}.")
     try:
+        if not Path(path).is_file():
+            raise TPPError(f"there is no checkpoint {path}.")
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {})[KEY])
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 not a dict
+    except OSError as error:
+        raise TPPError(f"{path} cannot be read ({error.strerror or error}).") from None
+    except TPPError:
+        raise
     except (SafetensorError, KeyError, ValueError) as error:
         raise TPPError(f"{path} is no checkpoint of this package, or damaged ({error}).") from None
 

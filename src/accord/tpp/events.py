@@ -126,6 +126,11 @@ class Events:
         first = np.zeros(t.size, bool)  # (E,) is the event the first of its sequence?
         first[o[:-1][np.diff(o) > 0]] = True
         self._refuse(~np.isfinite(t), "has a time that is no finite number")
+        endless = np.isinf(self.start) | np.isinf(self.end)
+        if endless.any():
+            raise TPPError(
+                f"the window of sequence {int(endless.argmax())} is infinite; expected a time, or NaN: unknown."
+            )
         self._refuse((np.diff(t, prepend=t[:1]) < 0) & ~first, "lies before the one in front of it; sort the times")
         self._refuse((self.mark < 0) | (self.mark >= len(self.marks)), f"has a mark outside 0..{len(self.marks) - 1}")
         self._refuse(t < self.start[self.sequence], "lies before the start of its window")

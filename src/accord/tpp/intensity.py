@@ -58,7 +58,7 @@ def intensity(model: PointProcess, events: Events, sequence: int = 0, points: in
         >>> events = Events.of([[1.0, 2.0]], start=0.0, names=["a", "b"])
         >>> curves = intensity(build("poisson", marks=2), events, points=3)
         >>> curves.time.tolist(), curves.marks.shape
-        ([0.0, 0.5, 1.0, 1.0, 1.5, 2.0], (6, 2))
+        ([0.0, 0.25, 1.0, 1.0, 1.25, 2.0], (6, 2))
     """
     model.accept(events)
     if not 0 <= sequence < len(events):
@@ -72,7 +72,8 @@ def intensity(model: PointProcess, events: Events, sequence: int = 0, points: in
     begins = np.concatenate([one.origin, one.time])  # (L + 1,) of the token before each piece
     lengths = np.concatenate([one.gaps, one.tails])  # (L + 1,)
     some = np.flatnonzero(lengths > 0)  # ties, an unknown start and an unknown end have no extent
-    tau = lengths[some, None] * np.linspace(0, 1, points)  # (S, points)
+    # squares: denser behind an event, where heads that see the logarithm of the gap move most
+    tau = lengths[some, None] * np.linspace(0, 1, points) ** 2  # (S, points)
     time = begins[some, None] + tau
     time[:, -1] = np.append(one.time, one.end)[some]  # sums would miss it by rounding
     rows = torch.from_numpy(np.repeat(some, points)).to(model.device)
