@@ -30,7 +30,7 @@ PANELS, NODES = 40, 16
 @torch.no_grad()
 def error(model: tpp.PointProcess, events: tpp.Events) -> torch.Tensor:
     """(n,) relative errors."""
-    batch = next(tpp.batches(events, 64))
+    batch = next(tpp.batches(events, len(events)))
     h = model.encode(batch)[0][batch.prev]  # (n, D) float32
     tau = batch.gap[batch.event].clamp(min=model.floor)
     found = model.time_part.compensator(h, tau).double()
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--set", default="tpp-mooc")
     parser.add_argument("--split", type=int, default=0)
     given = parser.parse_args()
-    test, rows = parts_of(given.set, given.split, 64).test, {}
+    test, rows = parts_of(given.set, given.split, 12).test, {}
     for folder in sorted((HERE / "states" / given.set).iterdir()):
         kind = folder.name
         if kind not in tpp.NAMES:
