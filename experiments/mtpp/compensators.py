@@ -2,8 +2,8 @@
 
     python experiments/mtpp/compensators.py --set tpp-mooc
 
-Needs the parameters that ``run.py`` leaves in ``states``. The oracle integrates exp(log f + Lambda) in log time, 40
-panels of 16 Gauss-Legendre nodes, in float64 and with 64 nodes where the model itself has a quadrature; what lies below
+Needs the parameters that ``run.py`` leaves in ``states``. The oracle integrates exp(log f + Lambda) in log time, 20
+panels of 8 Gauss-Legendre nodes, in float64 and with 64 nodes where the model itself has a quadrature; what lies below
 the floor is the model's own. Errors are relative to max(Lambda, 0.05), over events of the test part.
 """
 
@@ -24,7 +24,7 @@ from accord.tpp.checkpoint import read
 from accord.tpp.numerics.quadrature import nodes
 
 HERE = Path(__file__).parent
-PANELS, NODES = 40, 16
+PANELS, NODES = 20, 8
 
 
 @torch.no_grad()

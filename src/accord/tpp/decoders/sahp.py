@@ -35,7 +35,8 @@ class SAHP(Intensities):
     Args:
         dim: D.
         units: U; the marks M in the base form and in -D, C in + and ++.
-        nodes: of Gauss-Legendre quadrature.
+        nodes: of Gauss-Legendre quadrature in training. Without gradients there are four times as many: trained models
+            change so abruptly (b' times eta - mu beyond 1000) that 8 nodes are off by 1e-3, and 32 by less than 1e-5.
 
     Source: Zhang et al. 2020 (ICML), "Self-attentive Hawkes process", https://arxiv.org/abs/1907.07561, section 4;
     there the integral is a Monte Carlo estimate.
@@ -62,12 +63,12 @@ class SAHP(Intensities):
 
     def compensators(self, h: Tensor, tau: Tensor) -> Tensor:
         """(n, U) Lambda_u(tau)."""
-        return relaxing_mean(*self._curves(h, tau), self.nodes) * (tau.unsqueeze(1) / (self.b + OFFSET))
+        return relaxing_mean(*self._curves(h, tau), self._count()) * (tau.unsqueeze(1) / (self.b + OFFSET))
 
     def both(self, h: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """See ``Intensities``; the history is projected once."""
         curves = self._curves(h, tau)
-        mean = relaxing_mean(*curves, self.nodes)
+        mean = relaxing_mean(*curves, self._count())
         return self._log_rates(*curves), mean * (tau.unsqueeze(1) / (self.b + OFFSET))
 
     def bound(self, h: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -79,6 +80,9 @@ class SAHP(Intensities):
         """Both sharpnesses >= 0."""
         self.b.clamp_(min=0.0)
         self.b_rate.clamp_(min=0.0)
+
+    def _count(self) -> int:
+        return self.nodes if torch.is_grad_enabled() else 4 * self.nodes
 
     def _curves(self, h: Tensor, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(n, U) b' mu, b' (eta - mu) and gamma tau."""
