@@ -37,9 +37,16 @@ class RealEvents(PointProcessProblem):
 
     def splits(self, seed: int) -> Splits:
         """One of the five fixed splits."""
+        return _read(*self.files(), seed % SEEDS, self.start, self.recipe)
+
+    def files(self) -> tuple[Path, Path]:
+        """The table of events, and the file of its splits.
+
+        Raises:
+            AccordError: if one is missing.
+        """
         stem = self.name.removeprefix("tpp-")
-        files = [find(f"tpp/{stem}{ending}") for ending in (".parquet", ".splits.json")]
-        return _read(*files, seed % SEEDS, self.start, self.recipe)
+        return find(f"tpp/{stem}.parquet"), find(f"tpp/{stem}.splits.json")
 
 
 @cache

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accord.report.chart import View
 from accord.report.plots import PLOTS
 from accord.report.render_matplotlib import figure, settings
 from accord.report.study import studies
@@ -40,15 +41,29 @@ def write(runs: Sequence[Run], folder: str | os.PathLike[str]) -> list[Path]:
                     several = [study.problem] * (len(known) > 1)
                     stem = slug([*several, chart.name, *[view.label] * bool(chart.select)])
                     title = f"{chart.title} ({view.label})" if chart.select == "Method" else chart.title
-                    with settings():
-                        drawn = figure(view, title)
-                        for kind in KINDS:
-                            written.append(_unique(folder / f"{stem}.{kind}", written))
-                            beside = written[-1].with_suffix(".tmp")
-                            drawn.savefig(beside, format=kind)
-                            os.replace(beside, written[-1])
-                            drawn.set_layout_engine("none")  # the layout is found once and kept
+                    paths: list[Path] = []
+                    for kind in KINDS:
+                        paths.append(_unique(folder / f"{stem}.{kind}", written + paths))
+                    draw(view, title, paths)
+                    written += paths
     return written
+
+
+def draw(view: View, title: str, paths: Sequence[Path]) -> None:
+    """Draw a view once and write it to each of the paths, in the format of its ending; whole files or none.
+
+    Args:
+        view: with panels.
+        title: above it.
+        paths: ending in ``.pdf``, ``.png`` or another format of matplotlib.
+    """
+    with settings():
+        drawn = figure(view, title)
+        for path in paths:
+            beside = path.with_suffix(".tmp")
+            drawn.savefig(beside, format=path.suffix.removeprefix("."))
+            os.replace(beside, path)
+            drawn.set_layout_engine("none")  # the layout is found once and kept
 
 
 def slug(parts: Sequence[str]) -> str:

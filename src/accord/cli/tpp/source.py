@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from accord import problems
 from accord.cli.reading import Reading
-from accord.data import find, folder
+from accord.data import folder
 from accord.problems.point_process import PointProcessProblem
 from accord.problems.tpp_sets import IMPORTED, SEEDS, STORE, RealEvents
 from accord.tpp import store
@@ -170,8 +170,8 @@ def _recorded(text: str, problem: PointProcessProblem | None, reading: Reading, 
         return Recorded.of(store.load(name, place), (), store.load_ids(name, place))
     if not isinstance(problem, RealEvents):
         return Recorded.of(vars(problem.splits(seed)), (), {})
-    stem, seed = problem.name.removeprefix("tpp-"), seed % SEEDS
-    table, splits = (find(f"tpp/{stem}{ending}") for ending in (".parquet", ".splits.json"))
+    table, splits = problem.files()
+    seed %= SEEDS
     ids = zip(PARTS, chosen(splits, seed), strict=True)
     parts = vars(read_shared(table, splits, seed, problem.start))
     return Recorded.of(parts, (), {part: [str(number) for number in numbers] for part, numbers in ids})

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from accord.errors import AccordError
 from accord.report.chart import Chart
-from accord.report.figures import KINDS, slug
-from accord.report.render_matplotlib import figure, settings
+from accord.report.figures import KINDS, draw, slug
 
 
 def write(charts: Sequence[Chart], folder: str | os.PathLike[str]) -> list[Path]:
@@ -26,7 +25,8 @@ def write(charts: Sequence[Chart], folder: str | os.PathLike[str]) -> list[Path]
     Raises:
         AccordError: if the folder cannot be written.
     """
-    folder, written = Path(folder), []
+    folder = Path(folder)
+    written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for chart in charts:
@@ -34,16 +34,12 @@ def write(charts: Sequence[Chart], folder: str | os.PathLike[str]) -> list[Path]
                 if not view.panels:
                     continue
                 stem = slug([chart.name, *[view.label] * bool(chart.select)])
-                with settings(), warnings.catch_warnings():
+                paths = [folder / f"{stem}.{kind}" for kind in KINDS]
+                with warnings.catch_warnings():
                     # Names of marks may hold letters that the font lacks; it draws boxes, and nobody can help it.
                     warnings.filterwarnings("ignore", "Glyph .* missing from")
-                    drawn = figure(view, chart.title)
-                    for kind in KINDS:
-                        path = folder / f"{stem}.{kind}"
-                        drawn.savefig(path.with_suffix(".tmp"), format=kind)
-                        os.replace(path.with_suffix(".tmp"), path)
-                        drawn.set_layout_engine("none")  # the layout is found once and kept
-                        written.append(path)
+                    draw(view, chart.title, paths)
+                written += paths
     except OSError as error:
         raise AccordError(f"{folder} cannot be written ({error.strerror or error}); choose another folder.") from None
     return written
