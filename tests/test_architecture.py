@@ -45,12 +45,16 @@ ALLOWED: dict[str, set[str]] = {
     "lookahead": {"errors"},
     "data": {"errors"},
     "tpp": set(),
-    "problems": {"data", "tpp", "spelling", "errors"},
+    "architectures": {"spelling", "errors"},
+    "problems": {"architectures", "data", "tpp", "spelling", "errors"},
     "bench": {"balancer", "monitor", "problems", "methods", "record", "conflict", "data", "sharing", "step", "errors"},
     "report": {"conflict", "record", "tpp", "bench.store", "bench.stats", "errors"},
 }
 EVERYTHING = {"cli", "__main__", "__init__"}
-OPTIONAL = "polars typer rich pydantic plotly jinja2 matplotlib sklearn scipy safetensors pandas"
+OPTIONAL = (
+    "polars typer rich pydantic plotly jinja2 matplotlib sklearn scipy safetensors pandas "
+    "transformers ray optuna yaml PIL"
+)
 LONGEST_FILE, MEDIAN_FILE, LONGEST_FUNCTION = 350, 120, 60
 
 

@@ -125,7 +125,13 @@ def _result(training: Training) -> dict[str, Any]:
     test = {}
     for task, metrics in history[selected - 1]["test"].items():
         metric, higher = training.problem.metric[task]
-        test[task] = store.Score(metric=metric, value=metrics[metric], higher_is_better=higher, loss=metrics["loss"])
+        measures = {
+            name: store.Measure(value=metrics[name], higher_is_better=up)
+            for name, up in training.problem.measures.get(task, {}).items()
+        }
+        test[task] = store.Score(
+            metric=metric, value=metrics[metric], higher_is_better=higher, loss=metrics["loss"], measures=measures
+        )
     return store.Result(
         epochs=len(history),
         steps=training.steps,

@@ -22,6 +22,20 @@ CONFIG, RESULT, HISTORY = "config.json", "result.json", "history.json"
 CHECKPOINT, STEPS = "checkpoint.safetensors", "steps"
 
 
+class Measure(BaseModel):
+    """One measure of one task.
+
+    Args:
+        value: on the test data.
+        higher_is_better: the direction.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    higher_is_better: bool
+
+
 class Score(BaseModel):
     """The test metric of one task.
 
@@ -30,6 +44,7 @@ class Score(BaseModel):
         value: on the test data.
         higher_is_better: the direction.
         loss: on the test data.
+        measures: all measures of the task by name, where there are more than this one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +53,7 @@ class Score(BaseModel):
     value: float
     higher_is_better: bool
     loss: float
+    measures: dict[str, Measure] = {}
 
 
 class Result(BaseModel):

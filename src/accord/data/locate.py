@@ -11,6 +11,7 @@ from typing import Any
 from accord.errors import AccordError
 
 VARIABLE = "ACCORD_DATA"
+ORIGINALS = "originals"  # folder of links
 
 
 def folder() -> Path:
@@ -49,6 +50,23 @@ def find(name: str) -> Path:
     if expected is not None and _sha256(path) != expected:
         raise AccordError(f"{path} is not the file that manifest.json describes (SHA-256 differs); get it anew.")
     return path
+
+
+def original(name: str) -> Path:
+    """The folder of a data set in the layout of its originators, which must not be passed on with Accord.
+
+    Args:
+        name: such as ``celeba``; the folder, or a link to it, is ``originals/NAME`` below the data folder, or below
+            ``~/.cache/accord`` where the data folder cannot be written.
+
+    Raises:
+        AccordError: if there is none.
+    """
+    places = [folder() / ORIGINALS / name, Path.home() / ".cache" / "accord" / ORIGINALS / name]
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise AccordError(f"{name} is not at hand; if you have it, say where: accord data link {name} FOLDER")
+    return found
 
 
 def checksum(root: Path, name: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
@@ -37,6 +37,9 @@ class Examples:
     Args:
         tensors: named tensors with one common first axis `N`.
         batch: size of a batch; the last one may be smaller.
+        prepare: makes of a cut of the tensors what `losses` and `metrics` take, such as floats of bytes, so that only
+            one batch is ever large; None: nothing to do.
+        augment: changes a cut at random before that, while training only (`shuffled`).
 
     Example:
         >>> examples = Examples({"x": torch.arange(5)}, batch=2)
@@ -46,6 +49,8 @@ class Examples:
 
     tensors: Mapping[str, Tensor]
     batch: int
+    prepare: Callable[[Batch], Batch] | None = None
+    augment: Callable[[Batch, torch.Generator], Batch] | None = None
 
     @property
     def count(self) -> int:
@@ -60,11 +65,14 @@ class Examples:
 
     def shuffled(self, generator: torch.Generator) -> Iterator[Batch]:
         """The batches of one epoch, in an order that the generator alone decides."""
-        return self._batches(torch.randperm(self.count, generator=generator))
+        return self._batches(torch.randperm(self.count, generator=generator), generator)
 
-    def _batches(self, order: Tensor) -> Iterator[Batch]:
+    def _batches(self, order: Tensor, generator: torch.Generator | None = None) -> Iterator[Batch]:
         for chosen in order.split(self.batch):  # (batch,)
-            yield {name: tensor[chosen] for name, tensor in self.tensors.items()}
+            batch: Batch = {name: tensor[chosen] for name, tensor in self.tensors.items()}
+            if self.augment is not None and generator is not None:
+                batch = self.augment(batch, generator)
+            yield batch if self.prepare is None else self.prepare(batch)
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,9 @@ class Problem(ABC):
     name: ClassVar[str]
     tasks: ClassVar[tuple[str, ...]]
     metric: ClassVar[Mapping[str, tuple[str, bool]]]  # task -> (its name in `metrics`, whether higher is better)
+    # task -> all its measures -> whether higher is better; what Delta-m takes the mean of. Without it: `metric` alone.
+    measures: ClassVar[Mapping[str, Mapping[str, bool]]] = {}
+    dataset: ClassVar[str] = ""  # its name in `accord.data.DATASETS`, where citation and licence stand
     epochs: int
     batch: int
     lr: float
@@ -122,7 +133,7 @@ class Problem(ABC):
 
     @abstractmethod
     def metrics(self, model: nn.Module, batches: Iterable[Batch]) -> Metrics:
-        """For each task its metrics over all batches, among them ``loss`` and the one that ``metric`` names."""
+        """For each task its metrics over all batches: ``loss``, and all that ``metric`` and ``measures`` name."""
 
     def after_step(self, model: nn.Module) -> None:  # noqa: B027 most problems have nothing to do here
         """Called after each step of the optimiser, for constraints on parameters."""
