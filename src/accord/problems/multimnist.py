@@ -9,9 +9,11 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor, nn
 
+from accord.architectures import Form, Head, vector
 from accord.data import arrays, find
 from accord.problems import classify, overlay, seeds
-from accord.problems.problem import Batch, Data, Examples, Metrics, Problem
+from accord.problems.composed import ComposedProblem
+from accord.problems.problem import Batch, Data, Examples, Metrics
 
 FILE = "mtl/mnist/mnist.npz"
 NAMES = ("train_image", "train_label", "test_image", "test_label")
@@ -19,7 +21,7 @@ SIZE, FULL = 36, 255  # canvas; the brightest pixel
 
 
 @dataclass(frozen=True, repr=False)
-class MultiMNIST(Problem):
+class MultiMNIST(ComposedProblem):
     """Read the left digit, the right digit, and their sum off one image of 36 x 36 pixels.
 
     As ``Digits``, from the 70000 images of MNIST (28 x 28). Test images are made of MNIST's test part; of its training
@@ -33,31 +35,30 @@ class MultiMNIST(Problem):
         train: number of training images.
         validation: number of validation images.
         test: number of test images.
-        width: number of features that all tasks share.
         epochs: passes over the training images.
         batch: images per step.
         lr: learning rate.
+        architecture: what the tasks share.
+        encoder: what they share it of; ``bottleneck(width=64)`` has room for all.
     """
 
     train: int = 20000
     validation: int = 2000
     test: int = 5000
-    width: int = 12
     epochs: int = 10
     batch: int = 128
     lr: float = 2e-3
+    encoder: str = "bottleneck"
 
     name: ClassVar[str] = "multimnist"
     tasks: ClassVar[tuple[str, ...]] = overlay.TASKS
     metric: ClassVar[dict[str, tuple[str, bool]]] = dict.fromkeys(overlay.TASKS, ("accuracy", True))
-
-    def __post_init__(self) -> None:
-        self.check()
+    dataset: ClassVar[str] = "mnist"
 
     @classmethod
     def tiny(cls) -> MultiMNIST:
         """Two steps per epoch, two epochs."""
-        return cls(train=64, validation=32, test=32, width=8, epochs=2, batch=32)
+        return cls(train=64, validation=32, test=32, epochs=2, batch=32)
 
     def data(self, seed: int) -> Data:
         """Other images for validation, and other pairs, for each seed."""
@@ -79,11 +80,13 @@ class MultiMNIST(Problem):
             {name: frozenset(pool.tolist()) for name, pool in origin.items()},
         )
 
-    def model(self, seed: int) -> nn.Module:
-        """A trunk of three convolutions and three linear heads."""
-        with seeds.seeded(seed, "multimnist", "model"):
-            heads = {task: nn.Linear(self.width, classes) for task, classes in overlay.CLASSES.items()}
-            return classify.Branched(classify.trunk(SIZE, 3, self.width), heads)
+    def inputs(self) -> Form:
+        """Grey images."""
+        return Form("map", 1, (SIZE, SIZE))
+
+    def heads(self) -> dict[str, Head]:
+        """A linear head for each task."""
+        return {task: vector(classes) for task, classes in overlay.CLASSES.items()}
 
     def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Cross entropies."""
