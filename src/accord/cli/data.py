@@ -1,4 +1,4 @@
-"""``accord data``: bring event sequences into the store, list what is there, look for what is wrong with them."""
+"""``accord data``: what there is and how to get it; event sequences: import them and look for what is wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from accord.cli import show
+from accord.cli import datasets, show
 from accord.cli.reading import Reading, pairs
 from accord.cli.tpp.source import recorded
 from accord.data import folder
@@ -29,8 +29,13 @@ from accord.tpp.readers import FORMATS
 from accord.tpp.tick import tick
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Event sequences: import them, list them, check them."
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Data sets: list, get and link them. Event sequences: import and check them.",
 )
+app.command("get")(datasets.get)
+app.command("link")(datasets.link)
+app.command("show")(datasets.show_)
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 INDENT = " " * 9
 
@@ -83,7 +88,7 @@ def import_(
 
 @app.command("list")
 def list_() -> None:
-    """What was imported, and which event sets lie in the data folder."""
+    """What was imported, which event sets lie in the data folder, and which multi-task sets there are."""
     root = folder()
     imported = store.listing(root / STORE)
     if imported:
@@ -102,6 +107,7 @@ def list_() -> None:
     else:
         print(f"Nothing was imported to {root / STORE} yet: accord data import FILE --as NAME")
     _real(root)
+    datasets.multitask()
 
 
 def _real(root: Path) -> None:

@@ -14,6 +14,21 @@ VARIABLE = "ACCORD_DATA"
 ORIGINALS = "originals"  # folder of links
 
 
+def cache() -> Path:
+    """The user's own folder, ``~/.cache/accord``.
+
+    Example:
+        >>> cache().parts[-2:]
+        ('.cache', 'accord')
+    """
+    return Path.home() / ".cache" / "accord"
+
+
+def places() -> list[Path]:
+    """Where data sets are looked for: the data folder, then the user's own where that is another."""
+    return list(dict.fromkeys([folder(), cache()]))
+
+
 def folder() -> Path:
     """The folder of data sets: the environment variable ``ACCORD_DATA``, else ``~/.cache/accord``.
 
@@ -26,7 +41,7 @@ def folder() -> Path:
     """
     chosen = os.environ.get(VARIABLE)
     if not chosen:
-        return Path.home() / ".cache" / "accord"
+        return cache()
     path = Path(chosen).expanduser().absolute()
     if not path.is_dir():
         raise AccordError(f"{VARIABLE}={chosen!r} is no folder; set it to the folder that holds the data sets.")
@@ -37,15 +52,18 @@ def find(name: str) -> Path:
     """The file of a data set, checked against ``manifest.json`` where the data folder has one.
 
     Args:
-        name: path below the data folder, such as ``mtl/mnist/mnist.npz``.
+        name: path below the data folder, such as ``mtl/mnist/mnist.npz``; what that lacks may be in
+            ``~/.cache/accord``, where ``accord data get`` puts things if the data folder cannot be written.
 
     Raises:
         AccordError: if the file is missing or not the one that the manifest describes.
     """
-    root = folder()
+    root = next((place for place in places() if (place / name).is_file()), None)
+    if root is None:
+        raise AccordError(
+            f"{name} is not in {folder()}; set {VARIABLE} to the folder that holds {name}, or see `accord data list`."
+        )
     path = root / name
-    if not path.is_file():
-        raise AccordError(f"{name} is not in {root}; set {VARIABLE} to the folder that holds {name}.")
     expected = checksum(root, name)
     if expected is not None and _sha256(path) != expected:
         raise AccordError(f"{path} is not the file that manifest.json describes (SHA-256 differs); get it anew.")
@@ -62,8 +80,7 @@ def original(name: str) -> Path:
     Raises:
         AccordError: if there is none.
     """
-    places = [folder() / ORIGINALS / name, Path.home() / ".cache" / "accord" / ORIGINALS / name]
-    found = next((place for place in places if place.is_dir()), None)
+    found = next((path for place in places() if (path := place / ORIGINALS / name).is_dir()), None)
     if found is None:
         raise AccordError(f"{name} is not at hand; if you have it, say where: accord data link {name} FOLDER")
     return found

@@ -59,6 +59,7 @@ class Digits(Problem):
     name: ClassVar[str] = "digits"
     tasks: ClassVar[tuple[str, ...]] = overlay.TASKS
     metric: ClassVar[dict[str, tuple[str, bool]]] = dict.fromkeys(overlay.TASKS, ("accuracy", True))
+    dataset: ClassVar[str] = "digits"
 
     def __post_init__(self) -> None:
         self.check()

@@ -36,6 +36,7 @@ class TPPHawkes(PointProcessProblem):
     name: ClassVar[str] = "tpp-hawkes"
     tasks: ClassVar[tuple[str, ...]] = TASKS
     metric: ClassVar[dict[str, tuple[str, bool]]] = {"time": ("pce", False), "mark": ("accuracy", True)}
+    dataset: ClassVar[str] = "hawkes"
 
     @classmethod
     def tiny(cls) -> TPPHawkes:

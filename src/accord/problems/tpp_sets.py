@@ -55,7 +55,8 @@ def _read(parquet: Path, splits: Path, seed: int, start: float | None, recipe: s
 
 
 def _named(name: str, text: str, recipe: str, start: float | None) -> type[PointProcessProblem]:
-    namespace = {"name": f"tpp-{name}", "recipe": recipe, "start": start, "__doc__": text, "__module__": __name__}
+    namespace = {"name": f"tpp-{name}", "recipe": recipe, "start": start, "dataset": name}
+    namespace |= {"__doc__": text, "__module__": __name__}
     return make_dataclass(f"TPP{name.title()}", [], bases=(RealEvents,), namespace=namespace, frozen=True, repr=False)
 
 
