@@ -134,6 +134,12 @@ def test_every_public_name_of_tpp_has_a_page(name):
     assert mentioned, f"no page in docs/tpp has a heading with {name} or mentions accord.tpp.{name}"
 
 
+@pytest.mark.parametrize("name", sorted(exported("architectures")))
+def test_every_architecture_and_encoder_is_on_the_page(name):
+    page = (ROOT / "docs" / "architectures.md").read_text(encoding="utf-8")
+    assert re.search(rf"\b{name}\b", page), f"docs/architectures.md does not mention {name}"
+
+
 def test_blocks_are_found():
     text = (
         "a\n```python\nx = 1\n```\n<!-- not executed: needs a GPU -->\n```python\ny\n```\n```bash\naccord run x\n```\n"

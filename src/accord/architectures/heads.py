@@ -16,7 +16,7 @@ def pooled(x: Tensor, valid: Tensor | None = None) -> Tensor:
 
     Args:
         x: (N, D), (N, D, H, W) or (N, L, D).
-        valid: (N, L) for sequences.
+        valid: (N, L) for sequences; the vector of one without any valid position is 0.
 
     Example:
         >>> pooled(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]))
@@ -28,7 +28,7 @@ def pooled(x: Tensor, valid: Tensor | None = None) -> Tensor:
         if valid is None:
             return x.mean(1)  # (N, D)
         kept = torch.where(valid[..., None], x, 0).sum(1)  # (N, D)
-        return kept / valid.sum(1, keepdim=True)  # (N, D)
+        return kept / valid.sum(1, keepdim=True).clamp(min=1)  # (N, D)
     return x
 
 

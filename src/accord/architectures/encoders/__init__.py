@@ -1,11 +1,30 @@
 """The encoders, one per file; ``ENCODERS`` is the registry."""
 
 from accord.architectures.encoder import EncoderSpec
+from accord.architectures.encoders.bottleneck import Bottleneck as Bottleneck
 from accord.architectures.encoders.conv import Conv as Conv
+from accord.architectures.encoders.gru import GRU as GRU
 from accord.architectures.encoders.mlp import MLP as MLP
+from accord.architectures.encoders.resnet18 import ResNet18 as ResNet18
+from accord.architectures.encoders.segnet import SegNet as SegNet
+from accord.architectures.encoders.transformer import Transformer as Transformer
+from accord.architectures.encoders.transformers_trunk import Swin as Swin
+from accord.architectures.encoders.transformers_trunk import ViT as ViT
+from accord.architectures.encoders.vit_tiny import ViTTiny as ViTTiny
 from accord.spelling import parse_among
 
-ENCODERS: tuple[type[EncoderSpec], ...] = (Conv, MLP)
+ENCODERS: tuple[type[EncoderSpec], ...] = (
+    Bottleneck,
+    Conv,
+    GRU,
+    MLP,
+    ResNet18,
+    SegNet,
+    Swin,
+    Transformer,
+    ViT,
+    ViTTiny,
+)
 
 
 def parse_encoder(text: str) -> EncoderSpec:
