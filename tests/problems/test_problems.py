@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def problem(request) -> Problem:
 
 def columns(part: Part) -> dict[str, torch.Tensor]:
     """Everything in a part of a data set."""
-    if isinstance(part, Examples):
+    if not isinstance(part, EventPart):
         return dict(part.tensors)
     events = part.events
     return {name: torch.from_numpy(getattr(events, name)) for name in ("time", "mark", "offsets")}
@@ -91,13 +92,15 @@ def test_an_epoch_holds_every_example_once_in_an_order_of_the_generator(problem)
     def order(seed: int) -> torch.Tensor:
         batches = list(train.shuffled(torch.Generator().manual_seed(seed)))
         assert len(batches) == len(train)
-        if isinstance(train, Examples):
+        if not isinstance(train, EventPart):
             return torch.cat([batch["row"] for batch in batches])
         return torch.cat([batch.source for batch in batches])
 
-    if isinstance(train, Examples):
+    if not isinstance(train, EventPart):
         expected = torch.arange(train.count)
-        train = Examples({"row": expected}, train.batch)
+        train = replace(train, tensors={**train.tensors, "row": expected})
+        if isinstance(train, Examples):
+            train = replace(train, prepare=None, augment=None)
     else:
         expected = torch.from_numpy(train.events.scored).nonzero()[:, 0]
     assert torch.equal(order(0), order(0))
@@ -118,14 +121,15 @@ def test_losses_are_finite_named_after_the_tasks_and_reach_the_model(problem):
 
 def test_metrics_are_means_over_examples_whatever_the_batches(problem):
     model, data = problem.model(0), problem.data(0)
-    if isinstance(data.test, Examples):
+    if not isinstance(data.test, EventPart):
         model.eval()
-        tensors, prepare = data.test.tensors, data.test.prepare
-        cut = [Examples({k: v[some] for k, v in tensors.items()}, 5, prepare) for some in (slice(5), slice(5, None))]
-        whole, parts = (
-            problem.metrics(model, Examples(tensors, data.test.count, prepare)),
-            problem.metrics(model, itertools.chain(*cut)),
-        )
+        test = data.test
+        cut = [
+            replace(test, tensors={name: tensor[some] for name, tensor in test.tensors.items()}, batch=5)
+            for some in (slice(5), slice(5, None))
+        ]
+        whole = problem.metrics(model, replace(test, batch=test.count))
+        parts = problem.metrics(model, itertools.chain(*cut))
     else:
         whole = problem.metrics(model, data.test)
         parts = problem.metrics(model, EventPart(data.test.events, 3).shuffled(torch.Generator()))
