@@ -18,7 +18,7 @@ from accord.bench.config import RunConfig, configure
 from accord.problems import Digits
 
 TINY = repr(Digits.tiny())
-TIMES = {"seconds", "overhead"}
+TIMES = {"seconds", "overhead", "loading_seconds", "wall_seconds", "peak_bytes"}
 TIMED = {"time", "probe_seconds", "step_seconds"}
 
 

@@ -48,7 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "architectures": {"spelling", "errors"},
     "problems": {"architectures", "data", "tpp", "spelling", "errors"},
     "bench": {"balancer", "monitor", "problems", "methods", "record", "conflict", "data", "sharing", "step", "errors"},
-    "report": {"conflict", "record", "tpp", "bench.store", "bench.stats", "errors"},
+    "report": {"conflict", "record", "tpp", "errors"}
+    | {f"bench.{name}" for name in ("store", "stats", "comparison", "labels", "ranking", "significance", "wording")},
 }
 EVERYTHING = {"cli", "__main__", "__init__"}
 OPTIONAL = (

@@ -49,4 +49,6 @@ def test_names_that_look_alike_get_two_files(tmp_path):
 def test_charts_without_anything_to_show_are_passed_over(tmp_path):
     one = sample.Sample(tasks=["left"], methods=["Sum()"], seeds=1, probes=3, singles=False)
     paths = figures.write(sample.read(sample.write(tmp_path / "runs", one)), tmp_path / "figures")
-    assert {path.stem for path in paths} == {"losses_time", "weights_time-Sum"}
+    assert {path.stem for path in paths} == {
+        "learning-validation-metric", "learning-training-loss", "losses_time", "weights_time-Sum"
+    }  # fmt: skip

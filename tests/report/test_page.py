@@ -161,7 +161,7 @@ def test_what_is_missing_is_said_once_per_chart(make):
     text = page.render([study])
     tags = Tags(text)
     assert text.count("Needs two tasks") == sum(plot(study).missing.startswith("Needs two tasks") for plot in PLOTS)
-    assert set(embedded(tags)["charts"]) == {"p0-losses_time", "p0-weights_time"}
+    assert set(embedded(tags)["charts"]) == {"p0-learning", "p0-losses_time", "p0-weights_time"}
     assert "With one task there is nothing that could conflict." in text
     assert not [a for tag, a in tags.found if a.get("role") == "radiogroup"]  # one method: nothing to choose
 

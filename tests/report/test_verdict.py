@@ -60,7 +60,7 @@ def test_a_method_that_harms(make):
 def test_several_comparisons_come_with_a_warning(make):
     settings = {**PAIR, "methods": ["Sum()", "UPGrad()", "PCGrad()"]}
     _, rest = words(make(gain={"UPGrad()": 0.05, "PCGrad()": -0.05}, noise=0.001, **settings))
-    assert "2 methods were compared at 95 % each" in rest
+    assert "2 methods were compared; what is called a difference is one after Holm's correction" in rest
 
 
 def test_one_seed_gives_no_interval(make):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import re
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,7 +20,8 @@ from accord.errors import AccordError, nearest
 ABOUT = ("machine", "versions")  # where and with what a run was made; no setting
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what decides numbers, as installed here."""
     names = ("accord", "torch", "numpy")
     return {**{name: version(name) for name in names}, "python": platform.python_version()}
 
@@ -48,6 +51,9 @@ class RunConfig(BaseModel):
         blocks: granularity of what the Monitor records.
         select: the epoch whose test metrics are the result: ``last``, or the one that is best on ``validation``.
         threads: of PyTorch; with 1 the numbers do not depend on how many runs go on beside each other.
+        max_steps: training stops there, if it comes before the last epoch is over; None: nowhere. It is not part of
+            the folder's name.
+        arm: name in tables and folders in place of the method's spelling, such as ``tuned weighted sum``.
         machine: kind of machine.
         versions: of accord, torch, numpy and Python.
     """
@@ -68,8 +74,10 @@ class RunConfig(BaseModel):
     blocks: Literal["module", "tensor", "total"] = "module"
     select: Literal["last", "validation"] = "last"
     threads: Annotated[int, Field(ge=1)] = 1
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    arm: str | None = None
     machine: str = Field(default_factory=_machine)
-    versions: dict[str, str] = Field(default_factory=_versions)
+    versions: dict[str, str] = Field(default_factory=versions)
 
     @model_validator(mode="before")
     @classmethod
@@ -95,6 +103,14 @@ class RunConfig(BaseModel):
             raise AccordError(f"tasks is {list(tasks)}; expected at least one, each once.")
         return tasks
 
+    @field_validator("arm")
+    @classmethod
+    def _named(cls, arm: str | None) -> str | None:
+        taken = arm is not None and arm.startswith(("single-", "."))
+        if arm is not None and (taken or not arm.strip() or not arm.isprintable() or set(arm) & set("/\\")):
+            raise AccordError(f"arm is {arm!r}; expected a name for a folder, without slashes, not single-...")
+        return arm
+
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         """The tasks exist, and the Balancer accepts the combination."""
@@ -107,7 +123,9 @@ class RunConfig(BaseModel):
 
     @property
     def label(self) -> str:
-        """The method's spelling, or ``single-<task>`` for a task that was trained alone."""
+        """The arm, if it has a name; else the method's spelling, or ``single-<task>`` for a task trained alone."""
+        if self.arm is not None:
+            return self.arm
         return self.method if self.tasks is None else "single-" + "+".join(self.tasks)
 
     @property
@@ -145,6 +163,23 @@ def configure(**values: Any) -> RunConfig:
         raise _first(error) from None
 
 
+def vary(config: RunConfig, **changes: Any) -> RunConfig:
+    """The same configuration with other values for some fields, checked again, made here and now.
+
+    Args:
+        config: to begin with.
+        changes: fields of ``RunConfig``.
+
+    Raises:
+        AccordError: one line for the first mistake.
+
+    Example:
+        >>> vary(configure(problem="digits", lr=0.5), seed=3).place.as_posix()
+        'digits/Sum()/seed-3'
+    """
+    return configure(**{**config.settings(), **changes})
+
+
 def read(path: Path) -> RunConfig:
     """A stored configuration.
 
@@ -160,25 +195,29 @@ def read(path: Path) -> RunConfig:
 
 def _first(error: ValidationError) -> AccordError:
     """The first mistake in one line."""
-    found = error.errors()[0]
+    found: Any = error.errors()[0]
+    return AccordError(explain(found, RunConfig.model_fields, "the configuration"))
+
+
+def explain(found: Mapping[str, Any], fields: Iterable[str], what: str) -> str:
+    """One of pydantic's findings in one line, with the nearest right spelling.
+
+    Args:
+        found: an entry of ``ValidationError.errors()``.
+        fields: that there are, for one that there is not.
+        what: has these fields.
+    """
     cause = found.get("ctx", {}).get("error")
     if isinstance(cause, AccordError):
-        return cause
+        return str(cause)
     name = ".".join(map(str, found["loc"]))
     if found["type"] == "extra_forbidden":
-        return AccordError(f"the configuration has no field {name!r}.{nearest(name, RunConfig.model_fields)}")
+        return f"{what} has no field {name!r}.{nearest(str(found['loc'][-1]), fields)}"
     if found["type"] == "missing":
-        return AccordError(f"the configuration needs the field {name!r}.")
+        return f"{what} needs the field {name!r}."
     message = found["msg"][0].lower() + found["msg"][1:]
     hint = ""
     if found["type"] == "literal_error":
-        hint = nearest(str(found["input"]), _words(name))
+        hint = nearest(str(found["input"]), re.findall("'([^']*)'", found["ctx"]["expected"]))
         hint = hint if hint.startswith(" Did") else ""
-    return AccordError(f"{name} is {found['input']!r}: {message}.{hint}")
-
-
-def _words(name: str) -> list[str]:
-    """The words that a field may be."""
-    schema = RunConfig.model_json_schema()["properties"][name]
-    options = [schema, *schema.get("anyOf", [])]
-    return [word for option in options for word in option.get("enum", [])]
+    return f"{name} is {found['input']!r}: {message}.{hint}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from accord.errors import AccordError
+
+GLANCE = 0.05  # seconds between two tries for a lock
 
 try:
     import fcntl
@@ -47,6 +50,12 @@ def write(path: Path, content: bytes) -> None:
             beside.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder that is locked by us."""
+    for half_written in folder.glob("*.tmp"):  # hidden ones too
+        half_written.unlink()
 
 
 def make_folder(path: Path) -> None:
@@ -97,11 +106,12 @@ def damaged(path: Path, reason: str) -> AccordError:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Nobody else writes in this folder meanwhile; the system frees the lock when its process ends, however it ends.
 
     Args:
         folder: it must exist.
+        patience: seconds to wait for another process to let go.
 
     Raises:
         AccordError: if another process holds the lock.
@@ -110,7 +120,7 @@ def lock(folder: Path) -> Iterator[None]:
         yield
         return
     path = folder / "lock"
-    handle = _acquire(path)
+    handle = _acquire(path, time.monotonic() + patience)
     try:
         os.ftruncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())
@@ -120,7 +130,7 @@ def lock(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _acquire(path: Path) -> int:
+def _acquire(path: Path, deadline: float) -> int:
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -131,6 +141,9 @@ def _acquire(path: Path) -> int:
         except BlockingIOError:
             holder = os.read(handle, 20).decode(errors="replace").strip()
             os.close(handle)
+            if time.monotonic() < deadline:
+                time.sleep(GLANCE)
+                continue
             raise AccordError(
                 f"{path.parent} is being written by another process (number {holder or 'unknown'}); wait for it to end."
             ) from None

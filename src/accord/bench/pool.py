@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from accord.bench import store
 from accord.bench.config import RunConfig, configure
 from accord.bench.run import run
 from accord.errors import AccordError
 
-PATIENCE = 10.0  # seconds for a worker to end by itself when it is told to
+PATIENCE = 10.0  # seconds for a worker to end by itself when it is told to, or when its parent was killed
 
 
 class Watcher(Protocol):
@@ -41,7 +42,7 @@ def execute(
         configs: of the runs.
         root: folder of all runs.
         watcher: is told about every epoch.
-        jobs: how many at once, each in a process of its own; 1: in this process.
+        jobs: how many at once, each in a process of its own; 1: in this process, in the order of ``configs``.
 
     Returns:
         The finished runs, in the order of ``configs``.
@@ -57,8 +58,66 @@ def execute(
             _share_out(configs, root, watcher, workers)
     else:
         for index, config in enumerate(configs):
-            watcher.finished(index, run(config, root, partial(watcher.epoch, index)))
+            watcher.finished(index, run(config, root, partial(watcher.epoch, index), PATIENCE))
     return [store.load(Path(root) / config.place) for config in configs]
+
+
+class Queue:
+    """Which run is next: one of every kind first, then those that take longest, so that none is left over at the end.
+
+    A kind is a problem with a method; how long it takes is known from its runs that are finished. Results do not
+    depend on the order.
+
+    Args:
+        configs: of the runs, by their index.
+
+    Example:
+        >>> several = [configure(problem="digits", seed=s, method=m) for s in (0, 1) for m in ("Sum()", "UPGrad()")]
+        >>> queue = Queue(dict(enumerate(several)))
+        >>> first = queue.next(), queue.next()
+        >>> queue.took(0, 1.0)
+        >>> queue.took(1, 9.0)
+        >>> first, queue.next(), queue.next(), queue.next()
+        ((0, 1), 3, 2, None)
+    """
+
+    def __init__(self, configs: Mapping[int, RunConfig]) -> None:
+        self._kinds = {index: (config.problem, config.label) for index, config in configs.items()}
+        self._open = list(configs)
+        self._seconds: dict[tuple[str, str], float] = {}
+
+    def next(self) -> int | None:
+        """The index of the run that is to begin now, if there is one."""
+        if not self._open:
+            return None
+        new = (index for index in self._open if self._kinds[index] not in self._seconds)
+        chosen = next(new, None)
+        if chosen is None:
+            chosen = max(self._open, key=lambda index: self._seconds[self._kinds[index]])  # the first of equal ones
+        self._open.remove(chosen)
+        # one that is still going on takes longer than all of which we know
+        self._seconds.setdefault(self._kinds[chosen], math.inf)
+        return chosen
+
+    def took(self, index: int, seconds: float) -> None:
+        """A run is finished."""
+        self._seconds[self._kinds[index]] = seconds
+
+
+def skip(configs: Sequence[RunConfig], root: str | os.PathLike[str], watcher: Watcher) -> Queue:
+    """Tell the watcher of the runs that are finished already.
+
+    Returns:
+        The others.
+
+    Raises:
+        AccordError: if a folder holds another run, or is damaged.
+    """
+    finished = [i for i, config in enumerate(configs) if (Path(root) / config.place / store.RESULT).exists()]
+    queue = Queue({i: config for i, config in enumerate(configs) if i not in set(finished)})
+    for index in finished:
+        watcher.finished(index, run(configs[index], root, partial(watcher.epoch, index), PATIENCE))
+    return queue
 
 
 class _Worker:
@@ -111,13 +170,12 @@ def _deaf() -> Iterator[None]:
 def _share_out(
     configs: Sequence[RunConfig], root: str | os.PathLike[str], watcher: Watcher, workers: list[_Worker]
 ) -> None:
-    open_runs = deque(enumerate(configs))
+    queue = skip(configs, root, watcher)
 
     def next_run(worker: _Worker) -> None:
-        worker.index = None
-        if open_runs:
-            worker.index, config = open_runs.popleft()
-            worker.line.send((worker.index, config.model_dump(), os.fspath(root)))
+        worker.index = queue.next()
+        if worker.index is not None:
+            worker.line.send((worker.index, configs[worker.index].model_dump(), os.fspath(root)))
 
     for worker in workers:
         next_run(worker)
@@ -131,10 +189,18 @@ def _share_out(
                 case "epoch", done:
                     watcher.epoch(worker.index, done)
                 case "finished", _:
-                    watcher.finished(worker.index, store.load(Path(root) / config.place))
-                    next_run(worker)
+                    ended, index = store.load(Path(root) / config.place), worker.index
+                    queue.took(index, seconds(ended))
+                    next_run(worker)  # before anything else, so that nobody waits
+                    watcher.finished(index, ended)
                 case _, mistake:
                     raise AccordError(mistake)
+
+
+def seconds(run: store.Run) -> float:
+    """How long a finished run took."""
+    result = run.result or {}
+    return float(result.get("wall_seconds") or result.get("seconds") or 0.0)
 
 
 def _receive(worker: _Worker, config: RunConfig) -> tuple[str, Any]:
@@ -154,6 +220,7 @@ def _work(line: Connection) -> None:
     """The life of a worker process. What is no mistake of the user rises, and ends it with a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, so that locks and temporary files go
+    threading.Thread(target=_follow, daemon=True).start()
 
     def tell(kind: str) -> Callable[[Any], None]:
         return lambda value: line.send((kind, value))
@@ -162,9 +229,19 @@ def _work(line: Connection) -> None:
         while True:
             _, values, root = line.recv()
             try:
-                run(configure(**values), root, tell("epoch"))
+                run(configure(**values), root, tell("epoch"), PATIENCE)
                 tell("finished")(None)
             except AccordError as error:
                 tell("mistake")(str(error))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # nobody is listening any more: the parent ended
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # an exception in the interpreter's last moments is only noise
+
+
+def _follow() -> NoReturn:
+    """End with the parent, however it ends; in the middle of an epoch too, which nobody will ask for."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,12 @@ from accord.errors import AccordError
 from accord.problems import seeds
 
 
-def run(config: RunConfig, root: str | os.PathLike[str], on_epoch: Callable[[int], None] | None = None) -> store.Run:
+def run(
+    config: RunConfig,
+    root: str | os.PathLike[str],
+    on_epoch: Callable[[int], None] | None = None,
+    patience: float = 0.0,
+) -> store.Run:
     """Train as configured; whatever of it was done before is not done again.
 
     After each epoch everything is on the disk, so that a kill loses one epoch at most. A resumed run gives bit for bit
@@ -28,6 +33,7 @@ def run(config: RunConfig, root: str | os.PathLike[str], on_epoch: Callable[[int
         config: of the run.
         root: folder of all runs.
         on_epoch: called with the number of finished epochs, first with those that were there before.
+        patience: seconds to wait for another process that writes in the folder.
 
     Returns:
         The finished run.
@@ -43,41 +49,62 @@ def run(config: RunConfig, root: str | os.PathLike[str], on_epoch: Callable[[int
         ...     sorted(run(config, root).result["test"])
         ['left', 'right', 'sum']
     """
+    with closing(stages(config, root, patience)) as epochs:  # closed at once, whatever ``on_epoch`` raises
+        for done in epochs:
+            if on_epoch is not None:
+                on_epoch(done)
+    return store.load(Path(root) / config.place)
+
+
+def stages(config: RunConfig, root: str | os.PathLike[str], patience: float = 0.0) -> Generator[int, None, None]:
+    """The same, epoch by epoch, for who wants to do something in between; the folder is locked until the end.
+
+    Yields:
+        The number of finished epochs, first of those that were there before. Everything is on the disk then.
+    """
     folder = Path(root) / config.place
     files.make_folder(folder)
-    with files.lock(folder):
-        for half_written in folder.glob(".*.tmp"):  # by a process that was killed
-            half_written.unlink()
-        stored = _claim(folder, config)
+    with files.lock(folder, patience):
+        for place in (folder, folder / store.STEPS):
+            files.sweep(place)
+        stored = claim(folder, config)
         if stored is not None:
             (folder / store.CHECKPOINT).unlink(missing_ok=True)
-            if on_epoch is not None:
-                on_epoch(config.epochs)
-            return stored
-        with _environment(config):
-            _train(config, folder, on_epoch)
-        return store.load(folder)
+            yield len(stored.history)
+            return
+        with environment(config):
+            yield from _train(config, folder)
 
 
-def _claim(folder: Path, config: RunConfig) -> store.Run | None:
-    """The finished run in this folder, if that is what it holds; else the folder is made ours."""
+def claim(folder: Path, config: RunConfig) -> store.Run | None:
+    """The finished run in this folder, if that is what it holds; else the folder is made ours.
+
+    Raises:
+        AccordError: if the folder holds another run, or is damaged.
+    """
     path = folder / store.CONFIG
     if not path.exists():
         files.write_json(path, config.model_dump(mode="json"))
         return None
     stored = store.load(folder)
-    theirs, ours = stored.config.settings(), config.settings()
-    for name, value in ours.items():
-        if theirs[name] != value:
-            raise AccordError(
-                f"{folder} holds a run with {name}={theirs[name]!r}, and this one has {name}={value!r}; "
-                "choose another folder with --out, or remove that one."
-            )
+    for name, theirs, ours in differences(stored.config, config):
+        raise AccordError(
+            f"{folder} holds a run with {name}={theirs!r}, and this one has {name}={ours!r}; "
+            "choose another folder with --out, or remove that one."
+        )
     return stored if stored.finished else None
 
 
+def differences(one: RunConfig, other: RunConfig) -> Iterator[tuple[str, Any, Any]]:
+    """The settings in which two configurations differ: name, value of the one, value of the other."""
+    theirs = one.settings()
+    for name, value in other.settings().items():
+        if theirs[name] != value:
+            yield name, theirs[name], value
+
+
 @contextmanager
-def _environment(config: RunConfig) -> Iterator[None]:
+def environment(config: RunConfig) -> Iterator[None]:
     """Threads and global random numbers of this run; as before outside."""
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
@@ -88,7 +115,7 @@ def _environment(config: RunConfig) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _train(config: RunConfig, folder: Path, on_epoch: Callable[[int], None] | None) -> None:
+def _train(config: RunConfig, folder: Path) -> Iterator[int]:
     saved = folder / store.CHECKPOINT
     state = checkpoint.load(saved) if saved.exists() else None
     if state is None:
@@ -100,14 +127,12 @@ def _train(config: RunConfig, folder: Path, on_epoch: Callable[[int], None] | No
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise checkpoint.damaged(saved, error) from None
     try:
-        if on_epoch is not None:
-            on_epoch(len(training.history))
-        while len(training.history) < config.epochs:
+        yield len(training.history)
+        while not training.done:
             training.epoch()
             checkpoint.save(saved, training.state_dict())
             files.write_json(folder / store.HISTORY, training.history)
-            if on_epoch is not None:
-                on_epoch(len(training.history))
+            yield len(training.history)
     finally:
         if training.monitor is not None:
             training.monitor.close()
@@ -142,6 +167,9 @@ def _result(training: Training) -> dict[str, Any]:
         selected_epoch=selected,
         best_epoch=best,
         overhead=overhead if overhead == overhead else None,  # NaN: unknown
+        loading_seconds=training.loading_seconds,
+        wall_seconds=training.wall_seconds,
+        peak_bytes=training.peak.bytes,
     ).model_dump()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -88,28 +88,65 @@ def gain(value: float, reference: float, higher_is_better: bool) -> float:
     return (value - reference) / abs(reference) * (1 if higher_is_better else -1)
 
 
-def delta_m(values: Mapping[str, float], single: Mapping[str, float], higher: Mapping[str, bool]) -> float:
-    """Mean over tasks of the relative improvement over training each task alone.
+Measures = Mapping[str, float] | Mapping[str, Mapping[str, float]]  # by task, or by task and measure
 
-    ``Δm = mean_i (-1)^{l_i} (M_i - S_i) / S_i`` with ``l_i = 1`` where lower is better.
+
+def gains(values: Measures, single: Measures, higher: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """``gain`` of every measure of every task over a reference; NaN where the reference lacks it.
 
     Args:
-        values: the metric by task.
-        single: the metric of each task trained alone.
-        higher: whether higher is better, by task.
+        values: by task, or by task and measure.
+        single: the same of the reference.
+        higher: whether higher is better, by task, or by task and measure.
 
     Returns:
-        A share (0.01 is one per cent); NaN if a task is missing in ``single``.
+        By task and measure; a task with one plain number has one measure, named "".
+
+    Example:
+        >>> gains({"depth": {"abs": 3.0, "rel": 1.0}}, {"depth": {"abs": 2.0}}, {"depth": {"abs": False, "rel": False}})
+        {'depth': {'abs': -0.5, 'rel': nan}}
+    """
+    found = {}
+    for task, value in values.items():
+        own, other, up = (
+            part if isinstance(part, Mapping) else {"": part} for part in (value, single.get(task, {}), higher[task])
+        )
+        found[task] = {name: gain(own[name], other.get(name, math.nan), bool(up[name])) for name in own}
+    return found
+
+
+def delta_m(values: Measures, single: Measures, higher: Mapping[str, Any], flat: bool = False) -> float:
+    """Relative improvement over training each task alone, in one number.
+
+    ``Δm = 1/K Σ_i 1/n_i Σ_j (-1)^{l_ij} (M_ij - S_ij) / |S_ij|`` with ``l_ij = 1`` where lower is better: every task
+    counts alike. Flat, it is the plain mean over all ``Σ_i n_i`` measures, and a task with more measures counts more;
+    many published tables are flat, and many print the drop, which is ``-100 Δm``.
+
+    Args:
+        values: by task, or by task and measure.
+        single: the same of each task trained alone.
+        higher: whether higher is better, by task, or by task and measure.
+        flat: the mean over all measures instead of over tasks.
+
+    Returns:
+        A share (0.01 is one per cent), positive where better; NaN if a measure is missing in ``single``.
 
     Source:
-        Maninis et al. 2019, https://arxiv.org/abs/1904.08918, equation 4.
+        Maninis et al. 2019, https://arxiv.org/abs/1904.08918, equation 4; several measures per task as in Vandenhende
+        et al. 2021, https://arxiv.org/abs/2004.13379.
 
     Example:
         >>> delta_m({"a": 0.75, "b": 2.0}, {"a": 0.5, "b": 4.0}, {"a": True, "b": False})
         0.5
+        >>> one, two = {"a": {"x": 1.5, "y": 1.5}, "b": {"z": 1.0}}, {"a": {"x": 1.0, "y": 1.0}, "b": {"z": 2.0}}
+        >>> up = {"a": {"x": True, "y": True}, "b": {"z": True}}
+        >>> delta_m(one, two, up), round(delta_m(one, two, up, flat=True), 3)
+        (0.0, 0.167)
     """
-    gains = [gain(values[task], single.get(task, math.nan), higher[task]) for task in values]
-    return sum(gains) / len(gains)
+    parts = [list(part.values()) for part in gains(values, single, higher).values()]
+    if flat:
+        parts = [[value] for part in parts for value in part]
+    return sum(sum(part) / len(part) for part in parts) / len(parts)
 
 
 def verdict(difference: Interval) -> str:

@@ -20,6 +20,7 @@ from accord.errors import AccordError
 
 CONFIG, RESULT, HISTORY = "config.json", "result.json", "history.json"
 CHECKPOINT, STEPS = "checkpoint.safetensors", "steps"
+TRIALS = "search"  # folder of the runs by which something was chosen; they are no results
 
 
 class Measure(BaseModel):
@@ -70,6 +71,9 @@ class Result(BaseModel):
         selected_epoch: the last one, unless the configuration says ``select="validation"``.
         best_epoch: the one with the best validation metrics, for information.
         overhead: share of the training time that the monitor added; None if unknown.
+        loading_seconds: of ``seconds``, how many were spent waiting for batches; None if unknown.
+        wall_seconds: from beginning to end, all sittings together, loading and evaluation included; None if unknown.
+        peak_bytes: the most memory that training took beyond libraries and data, see ``memory.Peak``; None if unknown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +88,9 @@ class Result(BaseModel):
     selected_epoch: int
     best_epoch: int
     overhead: float | None = None
+    loading_seconds: float | None = None
+    wall_seconds: float | None = None
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,9 @@ class Run:
         path: its folder.
         config: its configuration.
         result: see ``Result``; None while it is not finished.
-        history: one dict per finished epoch: ``epoch``, ``seconds``, ``train_loss`` by task, and for ``validation`` and
-            ``test`` each task's metrics.
+        history: one dict per finished epoch: ``epoch``, ``seconds``, ``train_loss`` by task, and each task's metrics
+            on ``validation``; on ``test`` as well where they may become the result: after the last epoch, or after all
+            with ``select="validation"``.
     """
 
     path: Path
@@ -110,7 +118,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The method's spelling, or ``single-<task>`` for a task that was trained alone."""
+        """See ``RunConfig``."""
         return self.config.label
 
     def record(self) -> record.Record | None:
@@ -149,7 +157,7 @@ def load(path: str | os.PathLike[str]) -> Run:
 
 
 def load_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Run]:
-    """All runs in some folders, at any depth, each once.
+    """All runs in some folders, at any depth, each once; those of a search are left out unless its folder is named.
 
     Args:
         paths: folders.
@@ -168,7 +176,8 @@ def load_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) 
     for path in map(Path, paths):
         if not path.is_dir():
             raise AccordError(f"{path} does not exist; name a folder that `accord run` wrote.")
-        folders = sorted(config.parent for config in path.rglob(CONFIG))
+        below = (config.parent for config in path.rglob(CONFIG))
+        folders = sorted(folder for folder in below if TRIALS not in folder.relative_to(path).parts)
         if not folders:
             raise AccordError(f"{path} holds no run; name a folder that `accord run` wrote.")
         found |= dict.fromkeys(folders)

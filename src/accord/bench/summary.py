@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from accord import conflict, methods
+from accord.bench.comparison import measures_of
+from accord.bench.labels import REFERENCE, labels, reference
 from accord.bench.stats import Interval, delta_m, interval, verdict
 from accord.bench.store import Run
+from accord.errors import AccordError
 
 LONG = 24  # characters of a label from which on arguments with their default are left out
-REFERENCE = "Sum()"  # what every method is compared with: plain PyTorch
 DIRECTIONS = ("sum", "aggregate", "step")
+Scores = dict[str, dict[str, float]]  # every measure of every task
 CHANCE = 0.5  # share of negative cosines among unrelated gradients, which pure mini-batch noise is
 NOTABLE = 0.05  # share of cases from which on conflict, or harm, is worth a word
 
@@ -26,7 +29,7 @@ class Row:
     """One method over its seeds; all intervals are over seeds, at 95 %.
 
     Args:
-        label: the method's spelling, or ``single-<task>``.
+        label: see ``labels``: the method's spelling, or ``single-<task>``.
         test: the test metric by task.
         delta_m: see ``stats.delta_m``, each seed against the single-task runs of the same seed; None without those.
         against: mean over tasks of the relative improvement over the plain sum with the same seed; None without that.
@@ -53,28 +56,35 @@ def summarise(runs: Sequence[Run]) -> list[Row]:
     Args:
         runs: of one problem; those that are not finished are left out.
     """
+    finished = [run for run in runs if run.finished]
     groups: dict[str, dict[int, Run]] = {}
-    for run in runs:
-        if run.finished:
-            groups.setdefault(run.label, {})[run.config.seed] = run
-    return [_row(label, group, groups) for label, group in groups.items()]
+    for run, label in zip(finished, labels(finished), strict=True):
+        groups.setdefault(label, {})[run.config.seed] = run
+    plain = reference({label: next(iter(group.values())) for label, group in groups.items()})
+    single: dict[int, Scores] = {}
+    for run in finished:
+        if run.config.tasks is not None and len(run.config.tasks) == 1:
+            single.setdefault(run.config.seed, {}).update(_scores(run))
+    return [
+        _row(label, group, {} if plain == label else groups.get(plain or "", {}), single)
+        for label, group in groups.items()
+    ]
 
 
-def _row(label: str, group: dict[int, Run], groups: dict[str, dict[int, Run]]) -> Row:
-    scores = {seed: scores_of(run) for seed, run in group.items()}
-    higher = {task: bool(entry["higher_is_better"]) for run in group.values() for task, entry in _test(run).items()}
-    single: dict[int, dict[str, float]] = {}
-    for runs in groups.values():
-        for seed, run in runs.items():
-            if run.config.tasks is not None and len(run.config.tasks) == 1:
-                single.setdefault(seed, {}).update(scores_of(run))
-    plain = {seed: scores_of(run) for seed, run in groups.get(REFERENCE, {}).items()}
+def _row(label: str, group: dict[int, Run], reference: dict[int, Run], single: dict[int, Scores]) -> Row:
+    scores = {seed: _scores(run) for seed, run in group.items()}
+    higher = {
+        task: {name: up for name, (_, up) in part.items()}
+        for run in group.values()
+        for task, part in measures_of(run).items()
+    }
+    plain = {seed: _scores(run) for seed, run in reference.items()}
     alone = next(iter(group.values())).config.tasks is not None
-    compared = not alone and label != REFERENCE and bool(plain)
+    compared = not alone and bool(plain)
     probes = [probe for run in group.values() if (probe := probed(run)) is not None]
     return Row(
         label,
-        {task: interval(score[task] for score in scores.values()) for task in higher},
+        {task: interval(scores_of(run)[task] for run in group.values()) for task in higher},
         None if alone or not single else _relative(scores, single, higher),
         _relative(scores, plain, higher) if compared else None,
         {task: _relative(scores, plain, {task: up}) for task, up in higher.items()} if compared else {},
@@ -93,10 +103,14 @@ def short(label: str) -> str:
     """
     if len(label) <= LONG:
         return label
-    method = methods.parse(label)
+    spelling, *settings = label.split(" · ")
+    try:
+        method = methods.parse(spelling)
+    except AccordError:  # a name that the user gave
+        return label
     default = {f.name: f.default for f in dataclasses.fields(method)}  # type: ignore[arg-type]
     kept = [f"{name}={getattr(method, name)!r}" for name in default if getattr(method, name) != default[name]]
-    return f"{type(method).__name__}({', '.join(kept)})"
+    return " · ".join([f"{type(method).__name__}({', '.join(kept)})", *settings])
 
 
 def scores_of(run: Run) -> dict[str, float]:
@@ -184,12 +198,12 @@ def _test(run: Run) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _relative(
-    scores: dict[int, dict[str, float]], reference: dict[int, dict[str, float]], higher: dict[str, bool]
-) -> Interval:
+def _scores(run: Run) -> Scores:
+    return {task: {name: value for name, (value, _) in part.items()} for task, part in measures_of(run).items()}
+
+
+def _relative(scores: dict[int, Scores], other: dict[int, Scores], higher: dict[str, dict[str, bool]]) -> Interval:
     """Mean relative improvement over a reference with the same seed, over the tasks in ``higher``."""
     return interval(
-        delta_m({task: scores[seed][task] for task in higher}, reference[seed], higher)
-        for seed in scores
-        if seed in reference
+        delta_m({task: scores[seed][task] for task in higher}, other[seed], higher) for seed in scores if seed in other
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from accord import problems
 from accord.bench.config import RunConfig
+from accord.bench.memory import Peak
 from accord.monitor import Monitor
 from accord.problems import Batch, Part, seeds
 from accord.sharing import discover
@@ -27,10 +28,12 @@ class Training:
     """
 
     def __init__(self, config: RunConfig, record: Path) -> None:
+        self._began, self._earlier = time.perf_counter(), 0.0
         self.config = config
         self.problem = problems.parse(config.problem)
         self.tasks = config.tasks or self.problem.tasks
         self.data = self.problem.data(config.seed)
+        self.peak = Peak()
         self.model = self.problem.model(config.seed)
         self.optimizer: torch.optim.Optimizer = getattr(torch.optim, config.optimizer)(
             self.model.parameters(), lr=config.lr
@@ -45,32 +48,52 @@ class Training:
             self.monitor.attach(self.balancer)
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
+        self.loading_seconds = 0.0
         self.steps = 0
 
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are over, or all steps taken."""
+        return len(self.history) >= self.config.epochs or self._spent
+
+    @property
+    def _spent(self) -> bool:
+        return self.config.max_steps is not None and self.steps >= self.config.max_steps
+
+    @property
+    def wall_seconds(self) -> float:
+        """Since the run began, all sittings together: loading, training, evaluation, and what is written."""
+        return self._earlier + time.perf_counter() - self._began
+
     def epoch(self) -> None:
-        """Train for one epoch, evaluate, and add a line to the history."""
-        number = len(self.history)
+        """Train for one epoch, or up to the last step, evaluate, and add a line to the history."""
+        number, before = len(self.history), self.steps
+        self.peak.begin()
         began = time.perf_counter()
         self.model.train()
         total: dict[str, Tensor] = {}
         # the order of the batches is a function of seed and epoch only: comparisons between methods are paired
         batches = self.data.train.shuffled(seeds.generator(self.config.seed, "order", number))
-        for batch, beside in zip(batches, self.beside(number), strict=False):  # the second has no end
+        for batch, beside in self._loaded(zip(batches, self.beside(number), strict=False)):  # the second has no end
             for task, loss in self.step(batch, beside).items():
                 total[task] = total.get(task, torch.zeros(())) + loss.detach()
+            if self._spent:
+                break
         self.balancer.epoch()
         seconds = time.perf_counter() - began
+        self.peak.end()
         self.seconds += seconds
-        count = len(self.data.train)
-        self.history.append(
-            {
-                "epoch": number + 1,
-                "seconds": seconds,
-                "train_loss": {task: float(loss) / count for task, loss in total.items()},
-                "validation": self.evaluate(self.data.validation),
-                "test": self.evaluate(self.data.test),
-            }
-        )
+        count = self.steps - before
+        line: dict[str, Any] = {
+            "epoch": number + 1,
+            "seconds": seconds,
+            "train_loss": {task: float(loss) / count for task, loss in total.items()},
+            "validation": self.evaluate(self.data.validation),
+        }
+        self.history.append(line)
+        # which epoch is best on validation is known at the end only; the last one is known now
+        if self.config.select == "validation" or self.done:
+            line["test"] = self.evaluate(self.data.test)
 
     def step(self, batch: Batch, beside: Batch | None = None) -> dict[str, Tensor]:
         """One training step.
@@ -98,6 +121,16 @@ class Training:
             self.balancer.after_step()
         self.steps += 1
         return dict(zip(step.tasks, step.losses, strict=True))
+
+    def _loaded(self, batches: Iterator[tuple[Batch, Batch | None]]) -> Iterator[tuple[Batch, Batch | None]]:
+        """The batches; the time that they keep us waiting is counted."""
+        while True:
+            began = time.perf_counter()
+            found = next(batches, None)
+            self.loading_seconds += time.perf_counter() - began
+            if found is None:
+                return
+            yield found
 
     def beside(self, number: int) -> Iterator[Batch | None]:
         """For every step of an epoch the batch that the method wants beside the training batch, without end."""
@@ -137,6 +170,9 @@ class Training:
             "random": torch.get_rng_state(),
             "history": self.history,
             "seconds": self.seconds,
+            "loading_seconds": self.loading_seconds,
+            "wall_seconds": self.wall_seconds,
+            "peak_bytes": self.peak.bytes,
             "steps": self.steps,
         }
 
@@ -149,3 +185,6 @@ class Training:
             self.monitor.load_state_dict(state["monitor"])
         torch.set_rng_state(state["random"])
         self.history, self.seconds, self.steps = list(state["history"]), state["seconds"], state["steps"]
+        # checkpoints of earlier versions lack these
+        self.loading_seconds = state.get("loading_seconds", 0.0)
+        self._earlier, self.peak.bytes = state.get("wall_seconds", 0.0), state.get("peak_bytes")

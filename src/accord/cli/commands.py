@@ -13,7 +13,7 @@ import typer
 
 from accord.bench import store
 from accord.bench.config import RunConfig, configure
-from accord.cli import data, show, tpp
+from accord.cli import bench, compare, data, show, tpp
 from accord.cli import demo as showcase
 from accord.errors import AccordError
 from accord.methods import METHODS
@@ -30,6 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find, explain and resolve gradient conflict in PyTorch training with several objectives.",
 )
+app.command()(bench.bench)
+app.command()(compare.compare)
+app.command()(compare.tables)
 app.add_typer(data.app, name="data")
 app.add_typer(tpp.app, name="tpp")
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from accord.bench import pool, store, summary
+from accord.bench import cluster, pool, store, summary
 from accord.bench.config import RunConfig
 from accord.bench.stats import Interval
 from accord.errors import AccordError
@@ -30,8 +30,9 @@ def console() -> Console:
 class Watch:
     """A progress bar over all epochs of all runs; where the output is no terminal, a line per finished run."""
 
-    def __init__(self, configs: Sequence[RunConfig]) -> None:
+    def __init__(self, configs: Sequence[RunConfig], results: bool = True) -> None:
         self.configs = configs
+        self.results = results  # a search must not look at the test data, nor must its users
         self.console = console()
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -54,39 +55,44 @@ class Watch:
 
     def epoch(self, index: int, done: int) -> None:
         """See ``pool.Watcher``."""
-        if index not in self.began:
+        if index in self.began:
+            self.skipped.discard(index)
+        else:
             self.began[index] = time.monotonic()
-            if done == self.configs[index].epochs:
-                self.skipped.add(index)
+            self.skipped.add(index)  # until it is told again
         self.done[index] = done
         self._tell()
 
     def finished(self, index: int, run: store.Run) -> None:
         """See ``pool.Watcher``."""
         self.complete += 1
+        self.done[index] = self.configs[index].epochs  # also where a limit on steps made them fewer
         self._tell()
         if self.console.is_terminal:
             return
         config = self.configs[index]
         scores = ", ".join(f"{task} {score:.3f}" for task, score in summary.scores_of(run).items())
+        scores = f": {scores}" if self.results else ""
         took = "was finished" if index in self.skipped else f"{time.monotonic() - self.began[index]:.1f} s"
-        print(
-            f"[{self.complete}/{len(self.configs)}] {config.label}, seed {config.seed}: {scores} ({took})", flush=True
-        )
+        print(f"[{self.complete}/{len(self.configs)}] {config.label}, seed {config.seed}{scores} ({took})", flush=True)
 
     def _tell(self) -> None:
         self.bar.update(
             self.task,
             completed=sum(self.done.values()),
-            description=f"{self.complete} of {len(self.configs)} runs finished",
+            description=f"{self.complete} of {len(self.configs)} {'runs' if self.results else 'trials'} finished",
         )
 
 
-def execute(configs: Sequence[RunConfig], root: Path, jobs: int) -> list[store.Run]:
-    """Run all of them and show how far they are; see ``pool.execute``."""
-    watch = Watch(configs)
+def execute(
+    configs: Sequence[RunConfig], root: Path, jobs: int | None, ray: str | None = None, results: bool = True
+) -> list[store.Run]:
+    """Run all of them and show how far they are; see ``pool.execute``, and ``cluster.execute`` where Ray is given."""
+    watch = Watch(configs, results)
     with watch.bar:
-        return pool.execute(configs, root, watch, jobs)
+        if ray is None:
+            return pool.execute(configs, root, watch, 1 if jobs is None else jobs)
+        return cluster.execute(configs, root, watch, ray, jobs)
 
 
 def table(runs: Sequence[store.Run]) -> None:

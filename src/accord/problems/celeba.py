@@ -58,7 +58,7 @@ class CelebA(ComposedProblem):
     encoder: str = "conv"
     size: int = 64
     limit: int = 20_000
-    epochs: int = 3
+    epochs: int = 2
     batch: int = 128
     lr: float = 1e-3
 

@@ -57,7 +57,7 @@ class CLEVR(ComposedProblem):
     train: int = 800
     validation: int = 200
     test: int = 15_000
-    epochs: int = 15
+    epochs: int = 10
     batch: int = 32
     lr: float = 1e-3
 

@@ -79,6 +79,10 @@ def images(name: str, folder: Path, files: Sequence[str], stated: tuple[int, int
         return resized(some, (size, size)).transpose(0, 3, 1, 2)  # (n, 3, size, size)
 
     def write(beside: Path) -> None:
+        missing = set(files).difference(os.listdir(folder))
+        if missing:  # said before minutes of decoding
+            more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise AccordError(f"{folder / min(missing)} is missing{more}; get the data set anew.")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             save(beside, (len(files), 3, size, size), pool.map(shrunk, range(0, len(files), CHUNK)))
 
@@ -112,12 +116,10 @@ def decode(path: Path, stated: tuple[int, int]) -> NDArray[np.uint8]:
         (H, W, 3) bytes.
 
     Raises:
-        AccordError: if it is missing, damaged, or of another size.
+        AccordError: if it is damaged or of another size.
     """
     from PIL import Image  # an extra, and slow to import
 
-    if not path.is_file():
-        raise AccordError(f"{path} is missing; get the data set anew.")
     try:
         with Image.open(path) as image:
             if image.size != stated:

@@ -153,7 +153,7 @@ class Bars:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One mark with optional intervals in both directions, each ``(low, high)``."""
+    """One mark with optional intervals in both directions, each ``(low, high)``; ``note`` says more about it."""
 
     name: str
     x: float
@@ -161,11 +161,15 @@ class Point:
     style: Style
     x_interval: tuple[float, float] | None = None
     y_interval: tuple[float, float] | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """Marks in a plane; ``corner = (x, y, name)`` draws the two lines of a reference and names their crossing."""
+    """Marks in a plane; ``corner = (x, y, name)`` draws the two lines of a reference and names their crossing.
+
+    ``front (N, 2)`` are the corners of a thin line behind the marks.
+    """
 
     kind: ClassVar = "points"
     title: str
@@ -173,6 +177,7 @@ class Points:
     y: Axis
     points: tuple[Point, ...]
     corner: tuple[float | None, float | None, str] | None = None
+    front: Array | None = None
 
     @property
     def keys(self) -> tuple[tuple[str, Style], ...]:
@@ -181,7 +186,14 @@ class Points:
 
     def table(self) -> Table:
         """The numbers behind the picture."""
-        rows = [(p.name, _spread(self.x, p.x, p.x_interval), _spread(self.y, p.y, p.y_interval)) for p in self.points]
+        rows = [
+            (
+                f"{p.name}, {p.note}" if p.note else p.name,
+                _spread(self.x, p.x, p.x_interval),
+                _spread(self.y, p.y, p.y_interval),
+            )
+            for p in self.points
+        ]
         return Table(self.title, (Column(""), Column(self.x.label), Column(self.y.label)), tuple(rows))
 
 

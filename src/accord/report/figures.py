@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from accord.report.chart import View
+from accord.report.across import SUITE_PLOTS
+from accord.report.across.suite import Suite
+from accord.report.chart import Chart, View
 from accord.report.plots import PLOTS
 from accord.report.render_matplotlib import figure, settings
 from accord.report.study import studies
@@ -31,21 +33,22 @@ def write(runs: Sequence[Run], folder: str | os.PathLike[str]) -> list[Path]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
     known = studies(runs)
-    for study in known:
-        for plot in PLOTS:
-            chart = plot(study)
-            for view in chart.views:
-                if view.panels:
-                    several = [study.problem] * (len(known) > 1)
-                    stem = slug([*several, chart.name, *[view.label] * bool(chart.select)])
-                    title = f"{chart.title} ({view.label})" if chart.select == "Method" else chart.title
-                    paths: list[Path] = []
-                    for kind in KINDS:
-                        paths.append(_unique(folder / f"{stem}.{kind}", written + paths))
-                    draw(view, title, paths)
-                    written += paths
+    charts: list[tuple[list[str], Chart]] = []
+    if len(known) > 1:
+        charts += [(["all"], plot(Suite(tuple(known)))) for plot in SUITE_PLOTS]
+    charts += [([study.problem] * (len(known) > 1), plot(study)) for study in known for plot in PLOTS]
+    written: list[Path] = []
+    for place, chart in charts:
+        for view in chart.views:
+            if view.panels:
+                stem = slug([*place, chart.name, *[view.label] * bool(chart.select)])
+                title = f"{chart.title} ({view.label})" if chart.select == "Method" else chart.title
+                paths: list[Path] = []
+                for kind in KINDS:
+                    paths.append(_unique(folder / f"{stem}.{kind}", written + paths))
+                draw(view, title, paths)
+                written += paths
     return written
 
 

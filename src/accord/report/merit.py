@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from accord.bench.stats import Interval, delta_m, gain, interval
+from accord.bench.comparison import measures_of
+from accord.bench.stats import Interval, delta_m, interval
 from accord.report.study import Arm, Study, Trial
 from accord.report.text import SPACE
 
 Seeds = dict[int, float]  # a value for each seed
+Parts = dict[str, dict[str, float]]  # every measure of every task
 
 
 def ends(found: Interval) -> tuple[float, float] | None:
@@ -39,17 +41,41 @@ def metric_names(study: Study) -> dict[str, str]:
     }
 
 
+def main_metric(study: Study, task: str) -> tuple[str, bool] | None:
+    """The name of a task's main metric and whether higher is better; None where no run is finished."""
+    found = _any_entry(study, task)
+    return (found["metric"], bool(found["higher_is_better"])) if found else None
+
+
 def scores(arm: Arm, task: str) -> Seeds:
     """The test metric of one task by seed."""
     return {trial.seed: entry["value"] for trial in arm.trials if (entry := _entry(trial, task))}
 
 
+def measures(study: Study, task: str) -> dict[str, bool]:
+    """The measures of a task, and whether higher is better; one of them unless the problem has more."""
+    arms = [*study.arms, *study.singles.values()]
+    found = (measures_of(trial.run).get(task, {}) for arm in arms for trial in arm.trials)
+    return {name: up for name, (_, up) in next((part for part in found if part), {}).items()}
+
+
+def measured(arm: Arm, task: str, name: str) -> Seeds:
+    """One measure of one task by seed."""
+    found = {trial.seed: measures_of(trial.run).get(task, {}) for trial in arm.trials}
+    return {seed: part[name][0] for seed, part in found.items() if name in part}
+
+
 def improvement(arm: Arm, study: Study, task: str) -> Seeds:
-    """Relative improvement of one task over the plain sum with the same seed: ``± (M - R) / |R|``."""
-    if study.reference is None or not (entry := _any_entry(study, task)):
+    """Relative improvement of one task over the plain sum with the same seed, the mean over its measures."""
+    if study.reference is None:
         return {}
-    own, other = scores(arm, task), scores(study.reference, task)
-    return {seed: gain(own[seed], other[seed], entry["higher_is_better"]) for seed in own if seed in other}
+    own, other = _values(arm), _values(study.reference)
+    up = {task: measures(study, task)}
+    return {
+        seed: delta_m({task: own[seed][task]}, other[seed], up)
+        for seed in own
+        if task in own[seed] and task in other.get(seed, {})
+    }
 
 
 def joint_improvement(arm: Arm, study: Study) -> Seeds:
@@ -59,8 +85,13 @@ def joint_improvement(arm: Arm, study: Study) -> Seeds:
     return {seed: float(np.mean([part[seed] for part in parts])) for seed in sorted(seeds)}
 
 
-def against_single(arm: Arm, study: Study) -> tuple[Seeds, str]:
+def against_single(arm: Arm, study: Study, flat: bool = False) -> tuple[Seeds, str]:
     """Delta-m by seed, against each task alone with the same seed.
+
+    Args:
+        arm: the method.
+        study: with single-task runs.
+        flat: over all measures instead of over tasks; see ``stats.delta_m``.
 
     Returns:
         The values, and if there are none, why.
@@ -69,24 +100,58 @@ def against_single(arm: Arm, study: Study) -> tuple[Seeds, str]:
     lacking = [task for task in study.tasks if not alone.get(task)]
     if lacking:
         return {}, "no single-task runs" if len(lacking) == len(study.tasks) else f"no run of {lacking[0]} alone"
-    found = {task: scores(arm, task) for task in study.tasks}
-    trained = set.intersection(*map(set, found.values()))
+    trained = set.intersection(*(set(scores(arm, task)) for task in study.tasks))
     seeds = sorted(trained.intersection(*(alone[task] for task in study.tasks)))
     if not seeds:
         if trained:
             return {}, "no single-task runs with its seeds"
         return {}, "not all tasks trained" if arm.finished else "no finished run"
-    higher = {task: bool(_any_entry(study, task)["higher_is_better"]) for task in study.tasks}
+    own, single = _values(arm), {task: _values(study.singles[task]) for task in study.tasks}
+    higher = {task: measures(study, task) for task in study.tasks}
     return {
-        seed: delta_m({task: found[task][seed] for task in found}, {task: alone[task][seed] for task in found}, higher)
+        seed: delta_m(own[seed], {task: single[task][seed][task] for task in study.tasks}, higher, flat)
         for seed in seeds
     }, ""
 
 
+def uneven(study: Study) -> bool:
+    """Whether tasks differ in their number of measures, so that Delta-m flat is another number than per task."""
+    return len({len(measures(study, task)) for task in study.tasks}) > 1
+
+
+def worth(arm: Arm, study: Study) -> Seeds:
+    """What ranks methods: Delta-m where every task was trained alone, else the improvement over the plain sum."""
+    if any(against_single(other, study)[0] for other in study.arms):
+        return against_single(arm, study)[0]
+    if arm is study.reference:
+        return {trial.seed: 0.0 for trial in arm.finished}
+    return joint_improvement(arm, study)
+
+
+def rates(arm: Arm) -> str:
+    """The learning rate of a method; several where its seeds differ."""
+    return ", ".join(dict.fromkeys(f"{trial.run.config.lr:g}" for trial in arm.trials))
+
+
+def peak(arm: Arm) -> Seeds:
+    """Peak memory in MiB by seed, where it was measured."""
+    found = {trial.seed: (trial.run.result or {}).get("peak_bytes") for trial in arm.trials}
+    return {seed: value / 2**20 for seed, value in found.items() if value}
+
+
 def milliseconds(arm: Arm) -> Seeds:
     """Time of a training step without measuring, by seed."""
-    found = {trial.seed: trial.run.milliseconds for trial in arm.trials}
+    found = {trial.seed: trial.milliseconds for trial in arm.trials}
     return {seed: value for seed, value in found.items() if math.isfinite(value)}
+
+
+def _values(arm: Arm) -> dict[int, Parts]:
+    return {
+        trial.seed: {
+            t: {name: value for name, (value, _) in part.items()} for t, part in measures_of(trial.run).items()
+        }
+        for trial in arm.finished
+    }
 
 
 def _entry(trial: Trial, task: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -11,10 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from accord.report import palette, tables
+from accord.report.across import SUITE_PLOTS
+from accord.report.across.suite import Suite
+from accord.report.across.words import standings, suite_verdict
 from accord.report.chart import Chart, Heat, Panel, View
 from accord.report.plots import PLOTS
 from accord.report.render_plotly import SCALES, figure
@@ -57,6 +62,9 @@ SECTIONS = (
 )
 
 
+ACROSS = Section("across", "Over all problems", "All", "Everything here compares methods over several problems.")
+
+
 def write(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
     """Write the report of runs as one self-contained HTML file; either the whole file is there afterwards or nothing.
 
@@ -82,7 +90,9 @@ def write(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
 def render(shown: Iterable[Study]) -> str:
     """The page as text."""
     data: dict[str, Any] = {}
-    pages = [_study(study, f"p{i}", data) for i, study in enumerate(shown)]
+    known = tuple(shown)
+    pages = [_suite(Suite(known), data)] if len(known) > 1 else []
+    pages += [_study(study, f"p{i}", data) for i, study in enumerate(known)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -111,6 +121,21 @@ def embedded(value: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def _suite(suite: Suite, data: dict[str, Any]) -> dict[str, Any]:
+    """What the template writes of all problems together."""
+    charts = [plot(suite) for plot in SUITE_PLOTS]
+    data |= {f"all-{chart.name}": _chart(chart) for chart in charts if not chart.missing}
+    own = {"id": "all-across", "charts": [_frame(chart, "all") for chart in charts], "tables": [standings(suite)]}
+    return {
+        "id": "all",
+        "problem": "All problems",
+        "summary": f"{times(len(suite.studies), 'problem')} · {times(len(suite.styles), 'method')}",
+        "verdict": suite_verdict(suite),
+        "sections": [asdict(ACROSS) | own],
+        "methods": list(suite.styles),
+    }
 
 
 def _study(study: Study, name: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -194,9 +219,25 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "title": panel.title,
         "square": isinstance(panel, Heat) and panel.square,
         "scale": _scale(panel),
-        "figure": json.loads(figure(panel).to_json()),
+        "figure": lighter(json.loads(figure(panel).to_json())),
         "table": _table(panel.table()),
     }
+
+
+def lighter(value: Any) -> Any:
+    """Plotly's packed arrays in single precision, which is finer than any screen and half the size.
+
+    Example:
+        >>> packed = base64.b64encode(np.arange(2.0).tobytes()).decode()
+        >>> lighter([{"dtype": "f8", "bdata": packed}])
+        [{'dtype': 'f4', 'bdata': 'AAAAAAAAgD8='}]
+    """
+    if isinstance(value, dict):
+        if value.get("dtype") == "f8":
+            numbers = np.frombuffer(base64.b64decode(value["bdata"]), dtype="<f8").astype("<f4")
+            return value | {"dtype": "f4", "bdata": base64.b64encode(numbers.tobytes()).decode()}
+        return {key: lighter(part) for key, part in value.items()}
+    return [lighter(part) for part in value] if isinstance(value, list) else value
 
 
 def _scale(panel: Panel) -> dict[str, Any] | None:

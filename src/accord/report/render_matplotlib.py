@@ -181,6 +181,8 @@ def _bars(panel: Bars, axes: Axes) -> None:
 
 @_draw.register
 def _points(panel: Points, axes: Axes) -> None:
+    if panel.front is not None:
+        axes.plot(panel.front[:, 0], panel.front[:, 1], "-", color=REFERENCE[0], linewidth=0.7, zorder=1)
     for point in panel.points:
         axes.errorbar(
             point.x,

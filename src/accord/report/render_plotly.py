@@ -67,7 +67,7 @@ def _curves(panel: Curves) -> go.Figure:
             line={"color": curve.style.colour, "width": 2, "dash": curve.style.dash},
             marker={"color": curve.style.colour, "size": 6, "symbol": curve.style.marker},
             hovertemplate=f"%{{y:{_format(panel.y)}}}  %{{text}}<extra></extra>",  # one line each in a common box
-            text=[_safe(name)] * len(curve.x),
+            text=_safe(name),
         )
     if panel.level is not None:
         out.add_hline(y=panel.level, line={"color": REFERENCE_COLOUR, "width": 1, "dash": "dot"})
@@ -149,13 +149,21 @@ def _bars(panel: Bars) -> go.Figure:
 @_draw.register
 def _points(panel: Points) -> go.Figure:
     out = _empty(panel.x, panel.y, 360)
+    if panel.front is not None:
+        out.add_scatter(
+            x=panel.front[:, 0],
+            y=panel.front[:, 1],
+            mode="lines",
+            line={"color": REFERENCE_COLOUR, "width": 1},
+            hoverinfo="skip",
+        )
     for point in panel.points:
         out.add_scatter(
             x=[point.x],
             y=[point.y],
             mode="markers",
             meta=point.name,
-            text=[_safe(point.name, 40)],
+            text=[_safe(point.name, 40) + (f"<br>{_safe(point.note)}" if point.note else "")],
             error_x=_error(point.x, point.x_interval),
             error_y=_error(point.y, point.y_interval),
             marker={

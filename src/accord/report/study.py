@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from accord.bench.labels import labels, reference
 from accord.conflict import defined
 from accord.errors import AccordError
 from accord.record import Record
@@ -19,9 +20,6 @@ from accord.report.palette import Style, method_style, reference_style, task_sty
 
 if TYPE_CHECKING:
     from accord.bench.store import Run
-
-REFERENCE = "Sum()"  # what every method is compared with: plain PyTorch
-GIVEN = {"problem", "method", "seed"}  # what a label or its place on the page says already
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +33,13 @@ class Trial:
     def seed(self) -> int:
         """The seed, by which runs of two methods are paired."""
         return self.run.config.seed
+
+    @property
+    def milliseconds(self) -> float:
+        """Median time of a training step without measuring, from the record that was read already."""
+        if self.record is not None and np.isfinite(self.record.step_seconds).any():
+            return 1000 * float(np.nanmedian(self.record.step_seconds))
+        return self.run.milliseconds
 
     @property
     def measured(self) -> bool:
@@ -86,7 +91,8 @@ class Study:
     @property
     def reference(self) -> Arm | None:
         """The plain sum, if it was run."""
-        return next((arm for arm in self.arms if arm.label.split(" · ")[0] == REFERENCE), None)
+        found = reference({arm.label: arm.trials[0].run for arm in self.arms})
+        return next((arm for arm in self.arms if arm.label == found), None)
 
     @property
     def unmeasured(self) -> str:
@@ -119,7 +125,7 @@ def studies(runs: Iterable[Run]) -> list[Study]:
         runs: from ``accord.bench.store.load_runs``, in any order.
 
     Returns:
-        One Study per problem, in order of name.
+        One Study per problem, in order of name. A method looks the same in all of them.
 
     Raises:
         AccordError: if there is no run, or two runs with one configuration and one seed.
@@ -129,21 +135,34 @@ def studies(runs: Iterable[Run]) -> list[Study]:
         problems.setdefault(run.config.problem, []).append(run)
     if not problems:
         raise AccordError("found no run to report on, expected at least one run folder; run `accord run` first")
-    return [_study(name, problems[name]) for name in sorted(problems)]
+    parts = [(name, *_sorted(problems[name])) for name in sorted(problems)]
+    plain = [reference({label: trials[0].run for label, trials in groups.items()}) for _, groups, _ in parts]
+    names = sorted(
+        {label for (_, groups, _), own in zip(parts, plain, strict=True) for label in groups if label != own}
+    )
+    return [
+        _study(name, groups, alone, own, {label: method_style(i) for i, label in enumerate(names)})
+        for (name, groups, alone), own in zip(parts, plain, strict=True)
+    ]
 
 
-def _study(problem: str, runs: Sequence[Run]) -> Study:
+Groups = dict[str, tuple[Trial, ...]]
+
+
+def _sorted(runs: Sequence[Run]) -> tuple[Groups, list[Trial]]:
+    """The trials of all tasks by label, and those of one task alone."""
     trials = [Trial(run, _record(run)) for run in sorted(runs, key=lambda run: (run.label, run.config.seed))]
     alone = [trial for trial in trials if len(trial.run.config.tasks or ()) == 1]
     whole = [trial for trial in trials if trial not in alone]
-    groups = _grouped(whole, _labels(whole))
-    ordered = sorted(groups, key=lambda label: (label.split(" · ")[0] != REFERENCE, label))
-    first = bool(ordered) and ordered[0].split(" · ")[0] == REFERENCE
+    return _grouped(whole, labels([trial.run for trial in whole])), alone
+
+
+def _study(problem: str, groups: Groups, alone: list[Trial], plain: str | None, styles: dict[str, Style]) -> Study:
     arms = [
-        Arm(label, reference_style() if first and i == 0 else method_style(i - first), groups[label])
-        for i, label in enumerate(ordered)
+        Arm(label, reference_style() if label == plain else styles[label], groups[label])
+        for label in sorted(groups, key=lambda label: (label != plain, label))
     ]
-    tasks = _tasks(whole or alone)
+    tasks = _tasks([trial for group in groups.values() for trial in group] or alone)
     found = _grouped(alone, [(trial.run.config.tasks or ("",))[0] for trial in alone])
     singles = {task: Arm(task, reference_style(), found[task]) for task in tasks if task in found}
     return Study(problem, tasks, tuple(arms), singles)
@@ -159,26 +178,6 @@ def _grouped(trials: Sequence[Trial], labels: Sequence[str]) -> dict[str, tuple[
                 f"{trial.run.path}; name one of them"
             )
     return {label: tuple(by_seed.values()) for label, by_seed in groups.items()}
-
-
-def _labels(trials: Sequence[Trial]) -> list[str]:
-    """The method's spelling, followed by those settings in which runs of the same method differ."""
-    configs = [_settings(trial.run) for trial in trials]
-    labels = []
-    for trial, config in zip(trials, configs, strict=True):
-        method = trial.run.config.method
-        same = [c for t, c in zip(trials, configs, strict=True) if t.run.config.method == method]
-        differing = [key for key in config if any(c.get(key) != config[key] for c in same)]
-        labels.append(" · ".join([method, *(f"{key}={_plain(config[key])}" for key in sorted(differing))]))
-    return labels
-
-
-def _settings(run: Run) -> dict[str, object]:
-    return {key: value for key, value in run.config.settings().items() if key not in GIVEN}
-
-
-def _plain(value: object) -> str:
-    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _tasks(trials: Sequence[Trial]) -> tuple[str, ...]:

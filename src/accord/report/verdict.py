@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from accord.bench import stats
+from accord.bench.significance import holm, paired_t
 from accord.conflict import norm_ratio, rate
 from accord.report.merit import against_single, joint_improvement, over
 from accord.report.plots.harm import harm_rates
@@ -159,7 +160,8 @@ def _outcome(study: Study) -> Part:
 
 
 def _compared(study: Study, judged: list[tuple[Arm, stats.Interval]]) -> Part:
-    words = {arm.label: stats.verdict(known) for arm, known in judged}
+    p = holm({arm.label: paired_t(joint_improvement(arm, study).values()) for arm, _ in judged})
+    words = {arm.label: _word(known, p.get(arm.label, 1.0)) for arm, known in judged}
     better, worse = ([label for label in words if words[label] == word] for word in ("better", "worse"))
     best, known = max(judged, key=lambda pair: pair[1].mean)
     interval = f"95 % interval [{percent(known.low)}, {percent(known.high)}]"
@@ -170,11 +172,18 @@ def _compared(study: Study, judged: list[tuple[Arm, stats.Interval]]) -> Part:
     ]
     if len(judged) > 1 and (better or worse):
         sentences.append(
-            f"{len(judged)} methods were compared at 95 % each; one such comparison in twenty looks real by chance."
+            f"{len(judged)} methods were compared; what is called a difference is one after Holm's correction for that."
         )
     beyond = words[best.label] in ("better", "worse")
     note = f"{interval}: {'beyond' if beyond else 'within'} seed noise"
     return lead, sentences + _baselines(study), Tile(f"{best.label} against Sum()", percent(known.mean), note)
+
+
+def _word(known: stats.Interval, p: float) -> str:
+    """Which side of the plain sum a method is on, if its corrected p-value says that it is on one."""
+    if p >= 1 - stats.LEVEL:
+        return "no difference beyond seed noise"
+    return "better" if known.mean > 0 else "worse"
 
 
 def _ranking(better: list[str], worse: list[str]) -> str:

@@ -6,6 +6,7 @@ from accord.report.plots.difference import difference
 from accord.report.plots.geometry import geometry_time
 from accord.report.plots.harm import harm_rate, harm_size
 from accord.report.plots.incidence import conflict_time
+from accord.report.plots.learning import learning
 from accord.report.plots.losses import losses_time
 from accord.report.plots.norms import dominance_time, norm_ratio_time
 from accord.report.plots.tradeoff import cost, task_pairs
@@ -20,6 +21,7 @@ PLOTS = (
     conflict_time,
     geometry_time,
     norm_ratio_time,
+    learning,
     losses_time,
     pair_cosine,
     dominance_time,

@@ -15,9 +15,10 @@ def difference(study: Study) -> Chart:
         "difference",
         "results",
         "Did any method beat the plain sum?",
-        "Relative improvement of the test metric over Sum() with the same seed; right of the line is better. The mark "
-        "is the mean, the whisker its 95 % interval, each small tick one seed. A whisker that crosses the line means: "
-        "no difference beyond seed noise.",
+        "Relative improvement of the test metrics over Sum() with the same seed, the mean over a task's measures where "
+        "it has several; right of the line is better. The mark is the mean, the whisker its 95 % interval, each small "
+        "tick one seed. A whisker that crosses the line means: no difference beyond seed noise. Each interval stands "
+        "by itself; the verdict above corrects for the number of methods.",
         (_view(study),),
     )
 

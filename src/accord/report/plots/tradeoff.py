@@ -1,25 +1,41 @@
-"""What is it worth, and what does it cost: quality against time, and task against task."""
+"""What is it worth, and what does it cost: quality against time and memory, and task against task."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
-from accord.report.chart import Axis, Chart, Point, Points, View
-from accord.report.merit import Seeds, against_single, joint_improvement, metric_names, milliseconds, over, scores, span
+import numpy as np
+
+from accord.report.chart import Array, Axis, Chart, Point, Points, View
+from accord.report.merit import (
+    Seeds,
+    against_single,
+    joint_improvement,
+    metric_names,
+    milliseconds,
+    over,
+    peak,
+    rates,
+    scores,
+    span,
+)  # fmt: skip
 from accord.report.palette import single_style
 from accord.report.study import Arm, Study
 
 
 def cost(study: Study) -> Chart:
-    """Quality against milliseconds per step."""
+    """Quality against milliseconds per step, and against peak memory where that was measured."""
     return Chart(
         "cost",
         "tradeoff",
         "Worth against cost",
         "Each mark is a method: to the left is cheaper, up is better; whiskers span the smallest to the largest seed. "
-        "A method that stands to the right of Sum() has to stand clearly above it to be worth its time.",
+        "A method that stands to the right of Sum() has to stand clearly above it to be worth its time. The thin line "
+        "joins the methods that no other beats in both (the Pareto front of the means; where whiskers overlap, seeds "
+        "could change it).",
         (_cost(study),),
-        wide=False,
+        wide=any(peak(arm) for arm in study.arms),
     )
 
 
@@ -50,12 +66,38 @@ def _cost(study: Study) -> View:
     alone = all(merit or not arm.finished for merit, arm in zip(merits, study.arms, strict=True))
     if not alone:
         merits = [_against_sum(arm, study) for arm in study.arms]
-    points = [_point(arm, milliseconds(arm), merit) for arm, merit in zip(study.arms, merits, strict=True) if merit]
-    if len(points) < (1 if alone else 2):
+    if sum(map(bool, merits)) < (1 if alone else 2):
         return View("", missing="Needs finished runs of two methods, one of them Sum(), or single-task runs.")
     y = Axis("Δm against single-task training" if alone else "improvement over Sum()", share=True)
     corner = (None, 0.0, "each task alone" if alone else "Sum()")
-    return View("", (Points("Worth against cost", Axis("ms per training step"), y, tuple(points), corner),))
+    panels = [("Worth against cost", "ms per training step", milliseconds)]
+    if any(peak(arm) for arm, merit in zip(study.arms, merits, strict=True) if merit):
+        panels.append(("Worth against memory", "peak memory, MiB", peak))
+
+    def panel(title: str, label: str, price: Callable[[Arm], Seeds]) -> Points:
+        known = [(arm, price(arm), merit) for arm, merit in zip(study.arms, merits, strict=True) if merit]
+        points = tuple(_point(arm, cost, merit) for arm, cost, merit in known if cost)
+        return Points(title, Axis(label), y, points, corner, front(points))
+
+    return View("", tuple(panel(*entry) for entry in panels))
+
+
+def front(points: Sequence[Point]) -> Array | None:
+    """Corners ``(N, 2)`` of the staircase of the points that no other beats, smaller x and larger y being better.
+
+    Example:
+        >>> from accord.report.palette import reference_style
+        >>> marks = [Point(str(x), x, y, reference_style()) for x, y in ((1.0, 0.0), (2.0, -1.0), (3.0, 2.0))]
+        >>> front(marks).tolist()
+        [[1.0, 0.0], [3.0, 0.0], [3.0, 2.0]]
+    """
+    found: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda point: (point.x, -point.y)):
+        if not found or point.y > found[-1][1]:
+            if found:
+                found.append((point.x, found[-1][1]))
+            found.append((point.x, point.y))
+    return np.array(found) if len(found) > 1 else None
 
 
 def _against_sum(arm: Arm, study: Study) -> Seeds:
@@ -74,4 +116,5 @@ def _pair(study: Study, a: str, b: str, names: dict[str, str]) -> View:
 
 
 def _point(arm: Arm, x: Seeds, y: Seeds) -> Point:
-    return Point(arm.label, over(x).mean, over(y).mean, arm.style, span(x), span(y))
+    note = f"learning rate {rates(arm)}" if arm.trials else ""
+    return Point(arm.label, over(x).mean, over(y).mean, arm.style, span(x), span(y), note)

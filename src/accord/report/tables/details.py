@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from accord.report.study import GIVEN, Arm, Study, Trial
+from accord.bench.labels import GIVEN
+from accord.report.study import Arm, Study, Trial
 from accord.report.table import Column, Table
 from accord.report.text import UNDEFINED, fixed, listing, share, whole
 

@@ -1,0 +1,130 @@
+"""What a step of each method costs beside one of the plain sum, and how many steps cost the same."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from accord.bench import files
+from accord.bench.config import RunConfig, vary
+from accord.bench.run import environment
+from accord.bench.training import Training
+from accord.errors import AccordError
+from accord.problems import Batch
+
+COSTS = "costs.json"
+PLAIN = "Sum()"
+ROUNDS = 7  # of the interleaved measurement, after one to warm up
+STEPS = 10  # in a round at most: methods that work every few steps are seen with their mean
+SECONDS = 0.3  # a round takes no longer than this, unless two steps do
+
+
+def measure(config: RunConfig, methods: Sequence[str]) -> dict[str, Any]:
+    """Milliseconds per step of each method and of the plain sum, on the real problem, without a monitor.
+
+    In each round every method does a few steps, one after the other, so that a busy minute slows all alike. Of a round
+    the mean counts, over rounds the median.
+
+    Args:
+        config: whose problem, optimiser, seed and threads are used.
+        methods: their spellings.
+
+    Returns:
+        ``steps_per_epoch``, and by method ``milliseconds`` and ``plain``, those of the plain sum in the same rounds.
+    """
+    spelled = list(dict.fromkeys([PLAIN, *methods]))
+    with environment(config), tempfile.TemporaryDirectory() as unused:
+        base = vary(config, tasks=None, monitor_every=0, arm=None, max_steps=None)
+        trainings = {name: Training(vary(base, method=name), Path(unused)) for name in spelled}
+        steps = {name: _stepper(training) for name, training in trainings.items()}
+        for step in steps.values():
+            step()
+        counts = {name: max(2, min(STEPS, int(SECONDS / _seconds(step, 1)))) for name, step in steps.items()}
+        times: dict[str, list[float]] = {name: [] for name in spelled}
+        for _ in range(ROUNDS):
+            for name, step in steps.items():
+                times[name].append(_seconds(step, counts[name]))
+    per_step = {name: 1000 * statistics.median(found) for name, found in times.items()}
+    return {
+        "steps_per_epoch": len(trainings[PLAIN].data.train),
+        "methods": {name: {"milliseconds": per_step[name], "plain": per_step[PLAIN]} for name in spelled},
+    }
+
+
+def _stepper(training: Training) -> Callable[[], None]:
+    """One training step after the other, without end."""
+
+    def batches() -> Iterator[tuple[Batch, Batch | None]]:
+        for _ in itertools.count():
+            yield from zip(training.data.train, training.beside(0), strict=False)
+
+    waiting = batches()
+    training.model.train()
+
+    def step() -> None:
+        training.step(*next(waiting))
+
+    return step
+
+
+def _seconds(step: Callable[[], None], count: int) -> float:
+    began = time.perf_counter()
+    for _ in range(count):
+        step()
+    return (time.perf_counter() - began) / count
+
+
+def limited(arms: Sequence[RunConfig], root: Path, tell: Callable[[str], None]) -> tuple[list[RunConfig], Any]:
+    """The arms with as many steps as cost what all steps of the plain sum cost; never more than all.
+
+    Costs are measured once, and stored: a suite that is started again goes on with the same numbers of steps. Tasks
+    that are trained alone keep all their steps.
+
+    Args:
+        arms: see ``plan.arms``.
+        root: folder of the suite.
+        tell: is told what is being measured.
+
+    Returns:
+        The arms, and the costs by problem.
+
+    Raises:
+        AccordError: if the stored costs are damaged.
+    """
+    path = root / COSTS
+    costs = files.read_json(path) if path.exists() else {}
+    wanted: dict[str, list[RunConfig]] = {}
+    for arm in arms:
+        if arm.tasks is None:
+            wanted.setdefault(arm.problem, []).append(arm)
+    for problem, group in wanted.items():
+        known = costs.get(problem, {}).get("methods", {})
+        missing = [arm.method for arm in group if arm.method not in known]
+        if missing:
+            tell(f"measuring a step of {', '.join(missing)} on {problem}")
+            found = measure(group[0], missing)
+            costs[problem] = {**found, "methods": {**found["methods"], **known}}
+            files.write_json(path, costs)
+    try:
+        return [arm if arm.tasks else vary(arm, max_steps=limit(costs[arm.problem], arm)) for arm in arms], costs
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise AccordError(f"{path} is damaged ({error!r}); remove it, and the runs that depend on it.") from None
+
+
+def limit(costs: dict[str, Any], arm: RunConfig) -> int | None:
+    """The number of steps that costs the same as all steps of the plain sum; None where that is all of them.
+
+    Example:
+        >>> from accord.bench.config import configure
+        >>> costs = {"steps_per_epoch": 10, "methods": {"UPGrad()": {"milliseconds": 4.0, "plain": 1.0}}}
+        >>> limit(costs, configure(problem="digits", method="UPGrad", epochs=2))
+        5
+    """
+    found, total = costs["methods"][arm.method], costs["steps_per_epoch"] * arm.epochs
+    steps = int(total * found["plain"] / found["milliseconds"])
+    return None if arm.method == PLAIN or steps >= total else max(1, steps)

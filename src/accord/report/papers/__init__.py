@@ -1,0 +1,1 @@
+"""Tables for papers: Markdown, LaTeX, HTML and CSV from stored runs."""
