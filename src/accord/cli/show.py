@@ -6,7 +6,7 @@ import math
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich import box
@@ -20,6 +20,7 @@ from accord.bench.stats import Interval
 from accord.errors import AccordError
 
 WIDE = 120  # columns where the output is no terminal
+MANY = 6  # tasks beyond which a table shows means over tasks, and the line of a run no scores
 
 
 def console() -> Console:
@@ -71,8 +72,9 @@ class Watch:
         if self.console.is_terminal:
             return
         config = self.configs[index]
-        scores = ", ".join(f"{task} {score:.3f}" for task, score in summary.scores_of(run).items())
-        scores = f": {scores}" if self.results else ""
+        found = summary.scores_of(run)
+        several = ", ".join(f"{task} {score:.3f}" for task, score in found.items())
+        scores = f": {several}" if self.results and len(found) <= MANY else ""
         took = "was finished" if index in self.skipped else f"{time.monotonic() - self.began[index]:.1f} s"
         print(f"[{self.complete}/{len(self.configs)}] {config.label}, seed {config.seed}{scores} ({took})", flush=True)
 
@@ -101,22 +103,42 @@ def table(runs: Sequence[store.Run]) -> None:
     shown = [row for row in rows if not row.label.startswith("single-")]
     alone = {task: row.test[task] for row in rows if row.label.startswith("single-") for task in row.test}
     metric = {task: entry["metric"] for run in runs for task, entry in (run.result or {}).get("test", {}).items()}
-    head = grid("method", *(f"{task}\n{name}" for task, name in metric.items()), "Δm %", "ms/step")
+    names, cells = _scores(metric)
+    head = grid("method", *names, "Δm %", "ms/step")
     for row in shown:
-        scores = [_plusminus(row.test[task], 3) if task in row.test else "" for task in metric]
         merit = _plusminus(row.delta_m, 1, 100, sign="+") if row.delta_m else ""
-        head.add_row(summary.short(row.label), *scores, merit, f"{row.milliseconds.mean:.1f}")
+        head.add_row(summary.short(row.label), *cells(row.test), merit, f"{row.milliseconds.mean:.1f}")
     if alone:
-        head.add_row("single tasks", *(_plusminus(alone[t], 3) if t in alone else "" for t in metric), "0", "")
+        head.add_row("single tasks", *cells(alone), "0", "")
     console().print(head)
     seeds = max((found.seeds for row in rows for found in row.test.values()), default=0)
     chosen = "best on validation" if runs[0].config.select == "validation" else "last"
     count = "one seed" if seeds == 1 else f"{seeds} seeds, ± half of the 95 % interval"
     text = f"Test metrics after the {chosen} epoch; mean over {count}."
+    if len(metric) > MANY:
+        text += " Each task by itself: `accord tables`, `accord report`."
     if alone:
         text += " Δm: mean relative improvement over training each task alone, paired by seed."
     print(wrapped(text))
     _conflict(shown)
+
+
+def _scores(metric: dict[str, str]) -> tuple[list[str], Callable[[dict[str, Interval]], list[str]]]:
+    """Heads of columns, and their cells in a row: a column for each task, or for each metric where tasks are many."""
+    if len(metric) <= MANY:
+        return (
+            [f"{task}\n{name}" for task, name in metric.items()],
+            lambda test: [_plusminus(test[task], 3) if task in test else "" for task in metric],
+        )
+    groups: dict[str, list[str]] = {}
+    for task, name in metric.items():
+        groups.setdefault(name, []).append(task)
+
+    def means(test: dict[str, Interval]) -> list[str]:
+        known = [[test[task].mean for task in tasks if task in test] for tasks in groups.values()]
+        return [f"{sum(values) / len(values):.3f}" if values else "" for values in known]
+
+    return [f"{name}, mean\nof {len(tasks)} tasks" for name, tasks in groups.items()], means
 
 
 def _conflict(rows: Sequence[summary.Row]) -> None:
