@@ -1,4 +1,4 @@
-"""Prints one line of JSON per finished run below a folder, trials of a search included: its configuration and result."""
+"""Prints a line of JSON per finished run below a folder, trials of a search included: configuration and result."""
 
 import json
 import sys

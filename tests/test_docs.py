@@ -6,15 +6,18 @@ import ast
 import doctest
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
 import accord
+from accord import problems
 
 ROOT = Path(__file__).parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -68,6 +71,15 @@ def public_names() -> list[str]:
     return sorted(exported() | set(getattr(accord, "__all__", ())))
 
 
+@pytest.fixture
+def _restored(monkeypatch):
+    """A page may name a data folder of its own, and add a problem; other tests must not see them."""
+    monkeypatch.setattr(problems, "PROBLEMS", problems.PROBLEMS)
+    with mock.patch.dict(os.environ):
+        yield
+
+
+@pytest.mark.usefixtures("_restored")
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """The blocks of one page share their names and run in order, in an empty folder."""

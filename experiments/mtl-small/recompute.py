@@ -8,10 +8,11 @@ import json
 import statistics
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 found = defaultdict(dict)  # (problem, label) -> seed -> task -> {measure: (value, higher is better)}
 rates = {}
-for line in open(sys.argv[1], encoding="utf-8"):
+for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines():
     run = json.loads(line)
     config = run["config"]
     if run["trial"]:
@@ -37,6 +38,7 @@ def gain(own, other):
 
 
 def spread(values):
+    """Mean and standard deviation, in per cent."""
     return f"{100 * statistics.mean(values):+7.2f} ± {100 * statistics.stdev(values):5.2f}"
 
 

@@ -108,6 +108,15 @@ def test_the_spelling_comes_back(spec):
     assert parse_encoder(repr(spec)) == spec
 
 
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(1, [1, 2, 4]), (3, [3, 3, 4]), (5, [1, 2, 4]), (6, [3, 4, 4]), (16, [4, 4, 4])]
+)
+def test_any_number_of_channels_falls_into_groups(channels, groups):
+    encoder = Conv(channels, layers=3).build(Form("map", 3, (32, 32)))
+    assert encoder(torch.randn(2, 3, 32, 32)).shape == (2, 4 * channels, 4, 4)
+    assert [m.num_groups for m in encoder.modules() if isinstance(m, nn.GroupNorm)] == groups
+
+
 def test_resnet_is_the_sum_of_shortcuts_and_convolutions():
     encoder = ResNet18(stem="large", width=12).build(Form("map", 3, (33, 50)))
     groups = {12: 4, 24: 8, 48: 16, 96: 32}

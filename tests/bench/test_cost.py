@@ -56,7 +56,7 @@ def test_costs_are_measured_once_and_what_is_missing_later(tmp_path, monkeypatch
 def test_a_damaged_file_is_named(tmp_path):
     arms = plan.arms(suite("[Sum, UPGrad]"))
     files.write_json(tmp_path / cost.COSTS, {arms[0].problem: {"methods": {"Sum()": {}, "UPGrad()": {}}}})
-    with pytest.raises(AccordError, match=r"costs\.json is damaged .*remove it"):
+    with pytest.raises(AccordError, match=r"costs\.json is damaged: .*remove this file"):
         cost.limited(arms, tmp_path, print)
 
 

@@ -10,7 +10,7 @@ from accord.bench.config import configure
 from accord.bench.training import Training
 from accord.data import VARIABLE
 from accord.errors import AccordError
-from accord.problems import Examples
+from accord.problems import Examples, crop_flip
 from accord.problems.cityscapes import Cityscapes
 from accord.problems.npy_folder import CHANNELS, checked
 from accord.problems.nyuv2_mtan import NYUv2MTAN
@@ -97,6 +97,27 @@ def test_training_is_augmented_from_the_generator(problem):
     assert set(first) == set(next(iter(train)))
 
 
+def test_augmented_normals_have_length_1_or_0(places, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(places[0]))
+    train = NYUv2MTAN.tiny().data(0).train
+    for seed in range(4):  # scales 1 to 1.5
+        for batch in train.shuffled(torch.Generator().manual_seed(seed)):
+            length = batch["normals"].square().sum(1).sqrt()  # (N, H, W)
+            there = batch["normals"].any(1)  # (N, H, W)
+            torch.testing.assert_close(length, there.float())
+
+
+def test_a_normal_that_is_missing_stays_so_where_nothing_is_enlarged(places, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(places[0]))
+    monkeypatch.setattr(crop_flip, "SCALES", (1.0,))
+    train = NYUv2MTAN.tiny().data(0).train
+    stored = {number: arrays(NYUv2MTAN, number)["normal"].any(2) for number in train.tensors["row"].tolist()}
+    batches = list(train.shuffled(torch.Generator().manual_seed(0)))
+    found = [each.numpy() for batch in batches for each in batch["normals"].any(1)]  # (H, W) each
+    for mask in found:
+        assert any(np.array_equal(mask, known) or np.array_equal(mask, known[:, ::-1]) for known in stored.values())
+
+
 def test_losses_reach_every_parameter_and_metrics_do_not_depend_on_batches(problem):
     model, data = problem.model(0), problem.data(0)
     losses = problem.losses(model, next(iter(data.train)))
@@ -116,7 +137,7 @@ def test_a_run(places, tmp_path, monkeypatch):
     training = Training(configure(problem=repr(problem), method="UPGrad()", monitor_every=0), tmp_path)
     training.epoch()
     assert training.steps == 2
-    assert set(training.history[0]["test"]) == set(problem.tasks)
+    assert set(training.history[0]["validation"]) == set(problem.tasks)
 
 
 def read_all(problem):

@@ -42,7 +42,7 @@ class Difference:
 
     Args:
         problem: its spelling, that of A if they differ.
-        differences: the improvement in the mean over tasks, by seed.
+        differences: the improvement in the mean over tasks, by seed; NaN where it is no finite number.
         gain: their mean.
         p: of the paired t test.
         p_flip: of the sign-flip test.
@@ -83,7 +83,8 @@ class Comparison:
         corrected: p-values of the problems, corrected for their number (Holm).
         gain: mean over the problems, for these problems and new seeds; NaN from single seeds.
         p: of that mean being 0.
-        p_problems: of Wilcoxon's test over the problems' means, which speaks about other problems too.
+        p_problems: of Wilcoxon's test over the problems' means, which speaks about other problems too; without those
+            that have a single seed, for single runs are never ranked.
         notes: what was left out, in words.
     """
 
@@ -117,7 +118,13 @@ def compare(a: Sequence[Run], b: Sequence[Run], names: tuple[str, str]) -> Compa
         if apart:
             notes.append(f"{one}: {apart} {'seed' if apart == 1 else 'seeds'} that only one of both finished left out")
         if common:
-            found.append(_difference(one, [(left[one][seed], right[other][seed]) for seed in common]))
+            entry = _difference(one, [(left[one][seed], right[other][seed]) for seed in common])
+            found.append(entry)
+            if lost := [str(seed) for seed, value in entry.differences.items() if math.isnan(value)]:
+                notes.append(
+                    f"{one}: left out of every mean and test, because a measure is no finite number there or is 0 "
+                    f"under {names[0]}: seed {', '.join(lost)}"
+                )
     if not found:
         raise AccordError(f"found no seed that both {names[0]} and {names[1]} finished, expected at least one")
     whole = significance.pooled([entry.differences.values() for entry in found])
@@ -130,7 +137,7 @@ def compare(a: Sequence[Run], b: Sequence[Run], names: tuple[str, str]) -> Compa
         significance.holm({entry.problem: entry.p for entry in found}),
         whole.interval,
         whole.p,
-        significance.wilcoxon([entry.gain.mean for entry in found]),
+        significance.wilcoxon([entry.gain.mean for entry in found if entry.gain.seeds > 1]),
         tuple(notes),
     )
 
@@ -208,7 +215,8 @@ def _difference(problem: str, pairs: Sequence[tuple[Run, Run]]) -> Difference:
     plain = [[{task: {name: value for name, (value, _) in part.items()} for task, part in one.items()} for one in side]
              for side in (before, after)]  # fmt: skip
     by_measure = [gains(b, a, higher) for a, b in zip(*plain, strict=True)]
-    differences = {pair[0].config.seed: delta_m(b, a, higher) for pair, a, b in zip(pairs, *plain, strict=True)}
+    whole = {pair[0].config.seed: delta_m(b, a, higher) for pair, a, b in zip(pairs, *plain, strict=True)}
+    differences = {seed: value if math.isfinite(value) else math.nan for seed, value in whole.items()}
     measured = tuple(
         Measured(
             task,

@@ -14,13 +14,13 @@ from accord.bench import files
 from accord.bench.config import RunConfig, vary
 from accord.bench.run import environment
 from accord.bench.training import Training
-from accord.errors import AccordError
 from accord.problems import Batch
 
 COSTS = "costs.json"
 PLAIN = "Sum()"
 ROUNDS = 7  # of the interleaved measurement, after one to warm up
 STEPS = 10  # in a round at most: methods that work every few steps are seen with their mean
+REMEDY = "plan.json holds a copy under 'costs'; without that, remove this file and the runs whose max_steps changes."
 SECONDS = 0.3  # a round takes no longer than this, unless two steps do
 
 
@@ -97,7 +97,10 @@ def limited(arms: Sequence[RunConfig], root: Path, tell: Callable[[str], None]) 
         AccordError: if the stored costs are damaged.
     """
     path = root / COSTS
-    costs = files.read_json(path) if path.exists() else {}
+    costs = files.read_json(path, remedy=REMEDY) if path.exists() else {}
+    for problem, entry in costs.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("methods"), dict):
+            raise files.damaged(path, f"it holds no costs of {problem}", REMEDY)
     wanted: dict[str, list[RunConfig]] = {}
     for arm in arms:
         if arm.tasks is None:
@@ -112,8 +115,8 @@ def limited(arms: Sequence[RunConfig], root: Path, tell: Callable[[str], None]) 
             files.write_json(path, costs)
     try:
         return [arm if arm.tasks else vary(arm, max_steps=limit(costs[arm.problem], arm)) for arm in arms], costs
-    except (KeyError, TypeError, ZeroDivisionError) as error:
-        raise AccordError(f"{path} is damaged ({error!r}); remove it, and the runs that depend on it.") from None
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:  # infinity and NaN are no numbers of steps
+        raise files.damaged(path, repr(error), REMEDY) from None
 
 
 def limit(costs: dict[str, Any], arm: RunConfig) -> int | None:

@@ -80,12 +80,13 @@ def write_json(path: Path, value: Any) -> None:
     write(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def read_json(path: Path, kind: type = dict) -> Any:
+def read_json(path: Path, kind: type = dict, remedy: str | None = None) -> Any:
     """Read a JSON file.
 
     Args:
         path: of the file.
         kind: the type that its value must have.
+        remedy: see ``damaged``.
 
     Raises:
         AccordError: if it cannot be read or holds something else.
@@ -93,16 +94,23 @@ def read_json(path: Path, kind: type = dict) -> Any:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise damaged(path, str(error)) from None
+        raise damaged(path, str(error), remedy) from None
     if not isinstance(value, kind):
-        raise damaged(path, f"it holds a {type(value).__name__}, expected a {kind.__name__}")
+        raise damaged(path, f"it holds a {type(value).__name__}, expected a {kind.__name__}", remedy)
     return value
 
 
-def damaged(path: Path, reason: str) -> AccordError:
-    """The error for a file of a run that is not what was written."""
-    reason = " ".join(reason.split())
-    return AccordError(f"{path} is damaged: {reason}. Remove the folder {path.parent} and run again.")
+def damaged(path: Path, reason: str, remedy: str | None = None) -> AccordError:
+    """The error for a file that is not what was written.
+
+    Args:
+        path: of the file.
+        reason: what is wrong.
+        remedy: what to do; None: what is right for a file of a single run.
+    """
+    reason = " ".join(reason.split()).removesuffix(".")
+    remedy = remedy or f"Remove the folder {path.parent} and run again."
+    return AccordError(f"{path} is damaged: {reason}. {remedy}")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from accord.bench.plan import alone
 from accord.bench.store import Run
 
 REFERENCE = "Sum()"  # what every method is compared with: plain PyTorch
@@ -41,6 +42,28 @@ def base(run: Run) -> str:
     if tasks is not None and len(tasks) == 1:
         return f"single-{tasks[0]}"
     return getattr(run.config, "arm", None) or run.config.method
+
+
+def baselines(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
+    """Tasks that were trained alone, given to every architecture that they are the baselines of.
+
+    They are trained once, with one encoder and one head, and stored under that spelling of the problem.
+
+    Args:
+        runs: by the problem's spelling.
+
+    Returns:
+        The same, with those tasks alone beside the methods of each architecture that has none of its own; a spelling
+        with nothing but such tasks is left out then.
+    """
+    single = {problem: [run for run in group if len(run.config.tasks or ()) == 1] for problem, group in runs.items()}
+    found, lent = {}, set()
+    for problem, group in runs.items():
+        home = problem if single[problem] or not any(single.values()) else alone(problem)
+        borrowed = single.get(home, []) if home != problem else []
+        lent |= {home} if borrowed else set()
+        found[problem] = [*group, *borrowed]
+    return {problem: group for problem, group in found.items() if problem not in lent or group != single[problem]}
 
 
 def reference(arms: Mapping[str, Run]) -> str | None:

@@ -16,6 +16,7 @@ from accord.bench.suite import SHARED, WEIGHTED, Suite, composed
 from accord.errors import AccordError
 
 PLAN, COPY = "plan.json", "suite.yaml"
+REMEDY = "Remove this one file: it is written anew, and no run is lost."
 TUNED = "tuned weighted sum"  # the arm of weighted sums whose weights are chosen on validation data
 
 
@@ -126,7 +127,9 @@ def changes(suite: Suite, root: Path) -> Iterator[str]:
     path = root / PLAN
     if not path.exists():
         return
-    before, now = files.read_json(path).get("suite", {}), suite.model_dump(mode="json")
+    before, now = files.read_json(path, remedy=REMEDY).get("suite", {}), suite.model_dump(mode="json")
+    if not isinstance(before, dict):
+        raise files.damaged(path, f"its suite is a {type(before).__name__}, expected a dict", REMEDY)
     for name in {**before, **now}:
         one, other = before.get(name), now.get(name)
         if one == other:

@@ -185,11 +185,11 @@ def choose(suite: Suite, arms: Sequence[RunConfig], root: Path) -> tuple[list[Ru
     assert search is not None
     final, found = [], []
     for arm in arms:
-        base = {run.seed: store.load(root / run.place) for run in references(search, arm)}
+        base = {run.seed: _ended(root / run.place) for run in references(search, arm)}
         points = candidates(search, arm)
         merits = []
         for point in points:
-            ended = [store.load(root / run.place) for run in _runs(search, arm, point)]
+            ended = [_ended(root / run.place) for run in _runs(search, arm, point)]
             merits.append(sum(merit(run, base[run.config.seed]) for run in ended) / len(ended))
         best = merits.index(max(merits))
         final.append(points[best].applied(arm))
@@ -199,6 +199,14 @@ def choose(suite: Suite, arms: Sequence[RunConfig], root: Path) -> tuple[list[Ru
         for arm, entry in zip(arms, found, strict=True):
             _record(storage, suite, arm, entry)
     return final, found
+
+
+def _ended(path: Path) -> store.Run:
+    """A finished trial, whose epochs are all that counts."""
+    run = store.load(path)
+    if not run.history:
+        raise files.damaged(path / store.HISTORY, "it holds no epoch of a finished trial")
+    return run
 
 
 def _summary(

@@ -147,13 +147,11 @@ def load(path: str | os.PathLike[str]) -> Run:
         AccordError: if one of its files is damaged (it is named).
     """
     path = Path(path)
-    history = path / HISTORY
-    return Run(
-        path,
-        configuration.read(path / CONFIG),
-        _result(path / RESULT),
-        files.read_json(history, list) if history.exists() else [],
-    )
+    config, result = configuration.read(path / CONFIG), _result(path / RESULT)
+    history = files.read_json(path / HISTORY, list) if (path / HISTORY).exists() else []
+    if not all(isinstance(epoch, dict) for epoch in history):
+        raise files.damaged(path / HISTORY, "it holds something else than epochs")
+    return Run(path, config, result, history)
 
 
 def load_runs(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Run]:

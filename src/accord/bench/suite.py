@@ -280,6 +280,8 @@ def _load(text: str, name: str) -> tuple[dict[str, Any], dict[Place, int]]:
         where = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or " ".join(str(error).split())
         raise AccordError(f"{name}{where}: this is no YAML: {reason}.") from None
+    except RecursionError:
+        raise AccordError(f"{name}: its brackets are nested too deeply for a suite.") from None
     except ValueError as error:
         raise error if isinstance(error, AccordError) else AccordError(f"{name}: {error}.") from None
     finally:

@@ -27,8 +27,11 @@ def verdict(comparison: Comparison) -> str:
         return f"{sentence(entries[0], a, b)} {cost(entries)}"
     known, count = comparison.gain, len(entries)
     if not known.seeds:
-        mean = float(np.mean([entry.gain.mean for entry in entries]))
-        return f"One seed says nothing: {b} is at {_percent(mean)} against {a} in the mean over {count} problems, " \
+        single = [entry.gain.mean for entry in entries if entry.gain.seeds]
+        if not single:
+            return f"Nothing can be said: {b} against {a} has no relative difference on any problem; the notes say why."
+        count, mean = len(single), float(np.mean(single))
+        return f"One seed says nothing: {b} is at {_percent(mean)} against {a} in the mean over {_problems(count)}, " \
                f"by an amount that single seeds cannot tell from noise. {cost(entries)}"  # fmt: skip
     judged = [entry for entry in entries if entry.gain.seeds > 1]
     real = [entry for entry in judged if is_real(comparison.corrected[entry.problem])]
@@ -54,6 +57,8 @@ def sentence(entry: Difference, a: str, b: str, p: float | None = None, tests: i
     """
     known, many = entry.gain, len(entry.measures)
     where = f"on {entry.problem}" + (f", in the mean over {len({m.task for m in entry.measures})} tasks" * (many > 1))
+    if not known.seeds:
+        return f"Nothing can be said: {b} against {a} has no relative difference {where}; the notes say why."
     if known.seeds < 2:
         return f"One seed says nothing: {b} is at {_percent(known.mean)} against {a} {where}; run at least three seeds."
     over = f"paired over {known.seeds} seeds, p {_p(entry.p)}" + (
@@ -132,7 +137,8 @@ def method(made: Comparison) -> str:
         if math.isfinite(size):
             said.append(f"Effect: {size:+.2f} standard deviations of the paired differences (Hedges).")
     if len(made.problems) > 1:
-        count = len(made.problems)
+        count = sum(entry.gain.seeds > 1 for entry in made.problems)
+    if len(made.problems) > 1 and count > 1:
         said.append(
             "The overall interval (Welch and Satterthwaite) speaks about these problems and new seeds; about other "
             f"problems, Wilcoxon's test over the {count} gives p {_p(made.p_problems)} and cannot give less than "

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from accord.architectures import Form, Head, vector
 from accord.data import find
 from accord.errors import AccordError
-from accord.problems import overlay, seeds, tabular
+from accord.problems import seeds, tabular
 from accord.problems.composed import ComposedProblem
+from accord.problems.cut import split
 from accord.problems.problem import Batch, Data, Examples, Metrics
 
 FILE = "mtl/adult/adult.parquet"
@@ -88,7 +89,7 @@ class Adult(ComposedProblem):
         numbers, levels, labels, tested = _census(find(FILE))
         rng = np.random.default_rng(seeds.number(seed, self.name))
         official = np.flatnonzero(~tested)
-        fitted, kept = (official[part] for part in overlay.split(len(official), (1 - VALIDATION,), rng))
+        fitted, kept = (official[part] for part in split(len(official), (1 - VALIDATION,), rng))
         rows = {"train": fitted, "validation": kept, "test": np.flatnonzero(tested)}
         rows = {name: chosen[: self.limit] for name, chosen in rows.items()}
         x = np.hstack([tabular.standardised(numbers, rows["train"]), levels]).astype(np.float32)  # (N, D)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from accord.problems import classify, overlay, seeds
+from accord.problems.cut import split
 from accord.problems.problem import Batch, Data, Metrics, Problem
 
 SIZE, FULL = 12, 16  # canvas; the brightest pixel of the scans
@@ -73,7 +74,7 @@ class Digits(Problem):
         """Other scans in each part, and other pairs, for each seed."""
         images, labels = scans()
         rng = np.random.default_rng(seeds.number(seed, "digits"))
-        pools = overlay.split(len(images), (0.6, 0.15), rng)
+        pools = split(len(images), (0.6, 0.15), rng)
         counts = (self.train, self.validation, self.test)
         sizes = (self.batch, 1000, 1000)
         parts = [

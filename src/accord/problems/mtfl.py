@@ -132,7 +132,7 @@ class MTFL(ComposedProblem):
         error = torch.cat(errors)  # (N,)
         metrics = {"landmarks": {"nme": float(error.mean()), "failures": float((error > 0.1).double().mean())}}
         for task, table in confused.items():
-            metrics[task] = {"accuracy": float(table.trace() / table.sum()), "balanced": mean_recall(table)}
+            metrics[task] = {"accuracy": int(table.trace()) / int(table.sum()), "balanced": mean_recall(table)}
         for task, total in loss.items():
             metrics[task]["loss"] = total / len(error)
         return metrics

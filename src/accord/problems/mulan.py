@@ -15,8 +15,9 @@ from torch.nn.functional import mse_loss
 from accord.architectures import Form, Head, vector
 from accord.data import find
 from accord.errors import AccordError
-from accord.problems import overlay, seeds, tabular
+from accord.problems import seeds, tabular
 from accord.problems.composed import ComposedProblem
+from accord.problems.cut import split
 from accord.problems.problem import Batch, Data, Examples, Metrics
 
 FOLDER = "mtl/mulan_mtr"
@@ -88,7 +89,7 @@ class Mulan(ComposedProblem):
         numbers, others, targets = _table(find(f"{FOLDER}/{self.stem()}.parquet"), self.stem())
         rng = np.random.default_rng(seeds.number(seed, self.name))
         for _ in range(CUTS):
-            rows = overlay.split(len(targets), SHARES, rng)
+            rows = split(len(targets), SHARES, rng)
             mean, deviation = tabular.moments(targets, rows[0])  # (K,) each
             if deviation.all():
                 break

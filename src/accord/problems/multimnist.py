@@ -13,6 +13,7 @@ from accord.architectures import Form, Head, vector
 from accord.data import arrays, find
 from accord.problems import classify, overlay, seeds
 from accord.problems.composed import ComposedProblem
+from accord.problems.cut import split
 from accord.problems.problem import Batch, Data, Examples, Metrics
 
 FILE = "mtl/mnist/mnist.npz"
@@ -64,7 +65,7 @@ class MultiMNIST(ComposedProblem):
         """Other images for validation, and other pairs, for each seed."""
         stored = {name: np.asarray(array) for name, array in arrays(find(FILE), NAMES).items()}
         rng = np.random.default_rng(seeds.number(seed, "multimnist"))
-        fitted, kept = overlay.split(len(stored["train_image"]), (0.9,), rng)
+        fitted, kept = split(len(stored["train_image"]), (0.9,), rng)
 
         def part(source: str, pool: np.ndarray, count: int, batch: int) -> Examples:
             images, labels = stored[f"{source}_image"], stored[f"{source}_label"]

@@ -51,7 +51,7 @@ class NpyProblem(DenseProblem):
             return self._read(place, counts["train"], batch["row"].numpy())
 
         tensors = {part: {"row": torch.from_numpy(rows)} for part, rows in chosen.items()}
-        return self.handed_out(tensors, chosen, open_)
+        return self.handed_out(tensors, chosen, open_, _prepare)
 
     def _count(self, part: Path) -> int:
         """How many images a part has.
@@ -89,6 +89,15 @@ class NpyProblem(DenseProblem):
         if "normals" in batch:
             batch["normals"] = dense.unit(batch["normals"])
         return batch
+
+
+def _prepare(batch: Batch) -> Batch:
+    """Normals of length 1, or 0, again after augmentation, which interpolates between them."""
+    if "normals" not in batch:
+        return batch
+    # beside a pixel without normal even rounding leaves a little: less than half of one counts as none
+    known = batch["normals"].square().sum(1, keepdim=True) > 0.25  # (N, 1, H, W)
+    return batch | {"normals": dense.unit(batch["normals"]) * known}
 
 
 def checked(path: Path, shape: tuple[int, ...], name: str, classes: int) -> NDArray[np.generic]:

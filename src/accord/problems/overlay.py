@@ -63,14 +63,3 @@ def composites(
     image = torch.from_numpy(overlay(images[first], images[second], size)).float() / full  # (N, size, size)
     left, right = (torch.from_numpy(labels[chosen].astype(np.int64)) for chosen in (first, second))  # (N,) each
     return Examples({"image": image[:, None], "left": left, "right": right, "sum": left + right}, batch)
-
-
-def split(count: int, shares: Sequence[float], rng: np.random.Generator) -> list[NDArray[np.intp]]:
-    """Cut ``range(count)`` at random into disjoint parts; the last one takes what is left.
-
-    Example:
-        >>> [len(part) for part in split(10, (0.6, 0.2), np.random.default_rng(0))]
-        [6, 2, 2]
-    """
-    ends = np.round(np.cumsum(shares) * count).astype(int)
-    return np.split(rng.permutation(count), ends)

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from accord.architectures import Form, Head, vector
 from accord.data import find
 from accord.errors import AccordError
-from accord.problems import overlay, seeds, tabular
+from accord.problems import seeds, tabular
 from accord.problems.composed import ComposedProblem
+from accord.problems.cut import split
 from accord.problems.problem import Batch, Data, Examples, Metrics
 
 FILE = "mtl/tox21/tox21.csv.gz"
@@ -84,7 +85,7 @@ class Tox21(ComposedProblem):
         labels, smiles = _assays(find(FILE))
         _, molecule = np.unique(smiles, return_inverse=True)  # (N,)
         rng = np.random.default_rng(seeds.number(seed, self.name))
-        groups = overlay.split(int(molecule.max()) + 1, SHARES, rng)
+        groups = split(int(molecule.max()) + 1, SHARES, rng)
         x = torch.from_numpy(_counts(smiles, self.buckets))  # (N, D)
         parts, origin = {}, {}
         for name, group in zip(("train", "validation", "test"), groups, strict=True):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from accord.bench.labels import labels, reference
+from accord.bench.labels import baselines, labels, reference
 from accord.conflict import defined
 from accord.errors import AccordError
 from accord.record import Record
@@ -135,6 +135,7 @@ def studies(runs: Iterable[Run]) -> list[Study]:
         problems.setdefault(run.config.problem, []).append(run)
     if not problems:
         raise AccordError("found no run to report on, expected at least one run folder; run `accord run` first")
+    problems = baselines(problems)
     parts = [(name, *_sorted(problems[name])) for name in sorted(problems)]
     plain = [reference({label: trials[0].run for label, trials in groups.items()}) for _, groups, _ in parts]
     names = sorted(

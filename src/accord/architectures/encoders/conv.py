@@ -16,6 +16,7 @@ class Conv(EncoderSpec):
     """3 x 3 convolutions with stride 2, group normalisation and ReLU; each halves the map and doubles its channels.
 
     Group normalisation does not mix the examples of a batch, so that a loss means the same in training and evaluation.
+    There are four groups, or the largest smaller number that divides the channels.
 
     Args:
         channels: of the first layer.
@@ -41,7 +42,8 @@ class Conv(EncoderSpec):
         before, (height, width) = inputs.width, inputs.size
         for layer in range(self.layers):
             after, height, width = self.channels << layer, (height + 1) // 2, (width + 1) // 2
-            layers = nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(min(4, after), after), nn.ReLU()
+            groups = max(number for number in (1, 2, 3, 4) if after % number == 0)
+            layers = nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(groups, after), nn.ReLU()
             parts.append((nn.Sequential(*layers), Form("map", after, (height, width))))
             before = after
         return parts

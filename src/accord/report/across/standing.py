@@ -58,10 +58,13 @@ def notes(suite: Suite) -> tuple[str, ...]:
         said += [f"Left out of the ranking: {text}." for text in found.missing]
     if suite.outsiders:
         said.append(f"Not ranked, for want of two seeds on half of the problems: {listing(suite.outsiders)}.")
+    return (*said, *dependence(suite))
+
+
+def dependence(suite: Suite) -> tuple[str, ...]:
+    """A word of warning where a problem counts several times, as with several architectures."""
     kinds = [problem.split("(")[0] for problem in suite.problems]
     twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
-    if twice:
-        said.append(
-            f"Several settings of one problem ({listing(twice)}) are not independent, which flatters the ranking."
-        )
-    return tuple(said)
+    if not twice:
+        return ()
+    return (f"Several settings of one problem ({listing(twice)}) are not independent, which flatters the ranking.",)

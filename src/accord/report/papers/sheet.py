@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from accord.bench.significance import holm, paired_t
 from accord.bench.stats import LEVEL, Interval, interval
+from accord.report.across.standing import dependence
 from accord.report.across.suite import Suite
 from accord.report.across.words import together
 from accord.report.merit import (
@@ -100,7 +101,7 @@ def of_study(study: Study) -> Sheet:
     return Sheet(
         study.problem,
         study.problem,
-        f"{_seeds(study.arms)} {_selection(study)} {MARKS}",
+        f"{_seeds(study.arms or tuple(study.singles.values()))} {_selection(study)} {_steps(study)}{MARKS}",
         ("method", "learning rate") if several else ("method",),
         tuple(head for head, _ in found),
         tuple(rows),
@@ -119,7 +120,7 @@ def of_suite(suite: Suite) -> Sheet:
     text = f"No mean rank: {found}."
     if not isinstance(found, str):
         apart = f"two methods differ if {found.critical:.2f} apart (Nemenyi)"
-        text = f"Mean rank over {len(found.problems)} problems; {apart}."
+        text = " ".join([f"Mean rank over {len(found.problems)} problems; {apart}.", *dependence(suite)])
         ranks = dict(zip(found.methods, found.mean.tolist(), strict=True))
         columns.append([Cell(Interval(ranks[label], math.nan, math.nan, 1)) if label in ranks else None
                         for label in labels])  # fmt: skip
@@ -188,13 +189,28 @@ def _alone(study: Study, task: str, name: str) -> Cell | None:
 
 def _seeds(arms: Sequence[Arm]) -> str:
     counts = sorted({len(arm.finished) for arm in arms})
-    if counts[-1:] == [1] or not counts[-1]:
+    if counts[-1] < 2:
         return "One seed: there are no intervals, and no best."
     many = f"{counts[-1]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return f"Mean ± half of the 95 % interval (Student's t) over {many} seeds."
 
 
 def _selection(*studies: Study) -> str:
-    chosen = {trial.run.config.select for study in studies for arm in study.arms for trial in arm.trials}
+    chosen = {
+        trial.run.config.select
+        for study in studies
+        for arm in (*study.arms, *study.singles.values())
+        for trial in arm.trials
+    }
     epoch = {"last": "after the last epoch", "validation": "of the epoch that is best on the validation data"}
     return f"Test metrics {' or '.join(epoch.get(name, name) for name in sorted(chosen))}."
+
+
+def _steps(study: Study) -> str:
+    """Numbers of training steps, where methods differ in them, as with equal compute."""
+    steps = {arm.label: {(trial.run.result or {}).get("steps") for trial in arm.finished} for arm in study.arms}
+    known = {label: sorted(step for step in found if step) for label, found in steps.items()}
+    if len({step for found in known.values() for step in found}) < 2:
+        return ""
+    each = (f"{label} {' to '.join(map(str, dict.fromkeys((f[0], f[-1]))))}" for label, f in known.items() if f)
+    return f"Training steps: {', '.join(each)}. "
