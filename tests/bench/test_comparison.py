@@ -157,3 +157,20 @@ def test_an_equal_result_is_not_distinguishable(tmp_path):
     made = compare(*runs(tmp_path, (0.0, 0.0, 0.0)), NAMES)
     assert wording.verdict(made).startswith("Not distinguishable")
     assert math.isfinite(made.p)
+
+
+def test_a_diverged_seed_is_left_out_aloud(tmp_path):
+    a, b = runs(tmp_path, (0.10, 0.12, math.nan))
+    made = compare(a, b, NAMES)
+    assert made.problems[0].gain.seeds == 2
+    assert any("no finite number there or is 0 under Sum(): seed 2" in note for note in made.notes)
+    a, b = runs(tmp_path, (math.nan, math.inf, math.nan))
+    assert wording.verdict(compare(a, b, NAMES)).startswith("Nothing can be said: UPGrad() against Sum()")
+
+
+def test_single_seeds_are_not_ranked_across_problems(tmp_path):
+    a, b = runs(tmp_path, (0.10, 0.12, 0.11))
+    c, d = runs(tmp_path, (0.1, 0.1, 0.1), "digits(width=32)")
+    made = compare([*a, c[0]], [*b, d[0]], NAMES)
+    assert made.p_problems == 1.0, "of one problem's mean"
+    assert "Wilcoxon" not in wording.method(made)

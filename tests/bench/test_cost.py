@@ -72,3 +72,14 @@ def test_what_is_measured(monkeypatch):
     assert [name.split("(")[0] for name in methods] == ["Sum", "MoDo", "AutoLambda"]
     assert all(one["milliseconds"] > 0 for one in methods.values())
     assert {one["plain"] for one in methods.values()} == {methods["Sum()"]["milliseconds"]}
+
+
+@pytest.mark.parametrize("entry", [5, [], {"methods": []}, {"methods": {"Sum()": 1}, "steps_per_epoch": 1}])
+def test_costs_of_a_wrong_kind_lose_no_run(tmp_path, entry, monkeypatch):
+    monkeypatch.setattr(cost, "measure", lambda *_: {"steps_per_epoch": 2, "methods": {}})
+    arms = plan.arms(suite("[Sum, UPGrad]"))
+    files.write_json(tmp_path / cost.COSTS, {arms[0].problem: entry})
+    with pytest.raises(AccordError, match=r"costs\.json is damaged: .*plan\.json holds a copy") as error:
+        cost.limited(arms, tmp_path, print)
+    assert "\n" not in str(error.value)
+    assert "Remove the folder" not in str(error.value)

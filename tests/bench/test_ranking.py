@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from accord.bench.ranking import critical_difference, profiles, rank
+from accord.bench.ranking import critical_difference, permuted, profiles, rank
 from accord.errors import AccordError
 
 
@@ -97,3 +97,18 @@ def test_profiles_by_hand():
     corners, shares = found.curve("c")
     np.testing.assert_allclose(corners, [1, 1.25])
     np.testing.assert_allclose(shares, [1 / 3, 2 / 3])  # never 1: a result is missing
+
+
+def test_few_problems_are_judged_by_all_orders():
+    """Two methods, four problems, one order: the approximations call that certain, the exact test gives 2 / 2^4."""
+    found = rank(cells(np.array([[1.0, 0.0]] * 4)))
+    assert found.p_f == 0
+    assert found.p == 0.125 == scipy_stats.binomtest(4, 4).pvalue
+
+
+def test_drawn_orders_agree_with_all_orders(table, monkeypatch):
+    ranks = np.stack([scipy_stats.rankdata(row) for row in table[:3, :4]])  # 24^2 choices
+    exact = permuted(ranks)
+    monkeypatch.setattr("accord.bench.ranking.DRAWN", 500)
+    assert permuted(ranks) == pytest.approx(exact, abs=0.1)
+    assert permuted(ranks) == permuted(ranks)

@@ -340,3 +340,12 @@ def test_ctrl_c_leaves_whole_files(tmp_path):
         "steps",
     ]
     assert len(json.loads((folder / "history.json").read_text())) == 1
+
+
+def test_an_epoch_that_diverged_is_never_the_best():
+    def line(left: float, right: float) -> dict:
+        return {"validation": {"left": {"accuracy": left}, "right": {"accuracy": right}}}
+
+    nan = float("nan")
+    assert best_epoch(Digits(), [line(0.4, 0.4), line(0.9, nan), line(0.5, 0.5)]) == 3
+    assert best_epoch(Digits(), [line(nan, nan), line(0.5, 0.5), line(nan, nan)]) == 2

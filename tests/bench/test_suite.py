@@ -287,3 +287,16 @@ def test_every_suite_of_the_repository_is_right():
 
 def test_a_configuration_names_the_machine_it_was_made_on():
     assert configure(problem="digits").versions == configuration.versions()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"suite": []}'])
+def test_a_damaged_plan_costs_no_run(tmp_path, content):
+    (tmp_path / plan.PLAN).write_text(content)
+    with pytest.raises(AccordError, match=r"plan\.json is damaged: .* Remove this one file") as error:
+        list(plan.changes(parse(GOOD, "a.yaml"), tmp_path))
+    assert "Remove the folder" not in str(error.value)
+
+
+def test_brackets_without_end_are_a_mistake():
+    with pytest.raises(AccordError, match="nested too deeply"):
+        parse("{name: a, problems: " + "[" * 5000 + "]" * 5000 + "}", "a.yaml")

@@ -7,6 +7,9 @@ import pytest
 
 from accord.bench.store import load_runs
 from accord.errors import AccordError
+from accord.problems.adult import Adult
+from accord.report.merit import against_single
+from accord.report.papers.sheet import of_study
 from accord.report.study import studies
 
 import sample
@@ -67,3 +70,37 @@ def test_windows_hold_about_five_probes_and_every_step(study):
     assert counts.sum() == 100
     assert counts.min() >= 4
     assert counts.max() <= 6
+
+
+SINGLE = "adult(limit=500, epochs=1)"
+MMOE = "adult(architecture='mmoe', limit=500, epochs=1)"
+CROSS = "adult(architecture='cross-stitch', limit=500, epochs=1)"
+
+
+def architectures(root, *problems, singles=SINGLE):
+    """Methods with several architectures; their tasks alone are stored under the spelling without any."""
+    common = {"tasks": Adult.tasks, "seeds": 2, "probes": 3, "settings": {"epochs": 1}}
+    for problem in problems:
+        sample.write(root, sample.Sample(problem, ["Sum()", "UPGrad()"], singles=False, **common))
+    sample.write(root, sample.Sample(singles, [], **common))
+    return studies(load_runs(root))
+
+
+def test_every_architecture_finds_the_tasks_that_were_trained_alone(tmp_path):
+    found = architectures(tmp_path, MMOE, CROSS)
+    assert [study.problem for study in found] == [CROSS, MMOE], "tasks alone are no problem of their own"
+    for study in found:
+        assert set(study.singles) == set(Adult.tasks)
+        assert len(against_single(study.arms[0], study)[0]) == 2
+
+
+def test_other_settings_and_own_baselines_are_not_mixed(tmp_path):
+    found = architectures(tmp_path / "a", MMOE, singles="adult(limit=400, epochs=1)")
+    assert [len(study.singles) for study in found] == [0, 3]
+    found = architectures(tmp_path / "b", CROSS, SINGLE, singles=MMOE)
+    assert {study.problem: len(study.singles) for study in found} == {CROSS: 0, SINGLE: 0, MMOE: 3}
+
+
+def test_tasks_alone_have_a_table(tmp_path):
+    (found,) = architectures(tmp_path)
+    assert "over 2 seeds" in of_study(found).caption

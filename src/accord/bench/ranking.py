@@ -5,6 +5,7 @@ Letters: `P` problems, `M` methods, `C` cases.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from accord.bench.stats import LEVEL
 from accord.errors import AccordError
 
 Array = NDArray[np.float64]
+DRAWN = 2**16  # choices of orders that are all tried, or else as many that are drawn
 SEEDS = 2  # below which a method's place is luck
 Quality = Mapping[str, Mapping[str, Mapping[int, float]]]  # higher is better, by problem, method and seed
 
@@ -34,6 +36,7 @@ class Ranking:
         p_chi2: of all methods being alike.
         f: Iman and Davenport's statistic, which is less conservative.
         p_f: of all methods being alike.
+        p: of the same, from the orders themselves: the only one of the three that holds for few problems.
         critical: two mean ranks further apart than this differ (Nemenyi).
         groups: the largest sets of neighbours that cannot be told apart; a method may be in several.
         missing: what kept problems out of the ranking, in words.
@@ -47,6 +50,7 @@ class Ranking:
     p_chi2: float
     f: float
     p_f: float
+    p: float
     critical: float
     groups: tuple[tuple[str, ...], ...]
     missing: tuple[str, ...]
@@ -134,10 +138,40 @@ def _compared(
         float(chi_squared.sf(chi2, many - 1)),
         f,
         float(fisher.sf(f, many - 1, (many - 1) * (count - 1))),
+        permuted(ranks),
         gap,
         _groups(methods, mean, gap),
         missing,
     )
+
+
+def permuted(ranks: Array) -> float:
+    """Friedman's test without an approximation: were all methods alike, each problem could have any order of its ranks.
+
+    ``p = share of the (M!)^(P-1) choices of orders whose Σ_j R_j² is at least the observed one``, the first problem's
+    order being fixed; where these are more than 65 536, of so many that are drawn with a fixed seed, the observed one
+    among them.
+
+    Args:
+        ranks: (P, M).
+
+    Example:
+        >>> permuted(np.array([[1.0, 2.0]] * 4))  # four problems agree on two methods, which means little
+        0.125
+    """
+    count, many = ranks.shape
+    sums = ranks[:1]  # (1, M), in the end (choices, M)
+    if math.factorial(many) ** (count - 1) <= DRAWN:
+        for row in ranks[1:]:
+            orders = np.array(list(itertools.permutations(row)))  # (M!, M)
+            sums = (sums[:, None] + orders).reshape(-1, many)
+    else:
+        generator = np.random.default_rng(0)
+        for row in ranks[1:]:
+            sums = sums + generator.permuted(np.tile(row, (DRAWN, 1)), axis=1)
+        sums[0] = ranks.sum(axis=0)
+    observed = float((ranks.sum(axis=0) ** 2).sum())
+    return float(np.mean((sums**2).sum(axis=1) >= observed * (1 - 1e-12)))
 
 
 def critical_difference(methods: int, problems: int, level: float = LEVEL) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -177,7 +178,7 @@ def best_epoch(problem: problems.Problem, history: list[dict[str, Any]]) -> int:
     """The epoch that is best on the validation data; the test data have no say.
 
     The measure is the mean over tasks of the relative improvement over the last epoch, so that tasks with metrics of
-    different size count alike. Of equally good epochs it is the earliest.
+    different size count alike; an epoch with a metric that is not finite is never better than one without. Of equally good epochs it is the earliest.
 
     Args:
         problem: names the metrics.
@@ -198,8 +199,10 @@ def best_epoch(problem: problems.Problem, history: list[dict[str, Any]]) -> int:
         gains = []
         for task, metrics in epoch["validation"].items():
             name, higher = problem.metric[task]
+            if not math.isfinite(metrics[name]):
+                return -math.inf  # this epoch diverged
             gains.append(stats.gain(metrics[name], last[task][name], higher))
-        known = [gain for gain in gains if gain == gain]  # NaN where the last value is 0
+        known = [gain for gain in gains if math.isfinite(gain)]  # NaN where the last value is 0, or diverged
         return sum(known) / len(known) if known else 0.0
 
     merits = [merit(epoch) for epoch in history]

@@ -13,7 +13,7 @@ from accord.report.merit import against_single, joint_improvement, over
 from accord.report.plots.harm import harm_rates
 from accord.report.study import Arm, Study
 from accord.report.tables.results import conflict_incidence
-from accord.report.text import listing, number, percent, share, times
+from accord.report.text import UNDEFINED, listing, number, percent, share, times
 
 # Below these shares the report says "hardly any"; they shape words, never numbers.
 RARE_CONFLICT = 0.05
@@ -153,8 +153,7 @@ def _outcome(study: Study) -> Part:
     judged = [(arm, known) for arm, known in found if known.seeds > 1]
     if not judged:
         sentence = "With one seed no interval can be given, so nothing can be said about differences between methods."
-        best, known = max(found, key=lambda pair: pair[1].mean)
-        tile = Tile(f"{best.label} against Sum()", percent(known.mean), "one seed: no interval can be given")
+        tile = Tile("Methods against Sum()", UNDEFINED, "one seed: no interval can be given")
         return "with one seed, no difference between methods can be told from noise", [sentence], tile
     return _compared(study, judged)
 

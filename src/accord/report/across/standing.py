@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from accord.bench.stats import LEVEL
 from accord.report.across.suite import Suite
 from accord.report.chart import Axis, Chart, Interval, Intervals, View
 from accord.report.text import fixed, listing, number
@@ -53,8 +54,12 @@ def notes(suite: Suite) -> tuple[str, ...]:
         )
         said.append(
             f"Friedman's test: χ² = {fixed(found.chi2, 2)}, p = {number(found.p_chi2)}; Iman and Davenport's: "
-            f"F = {fixed(found.f, 2)}, p = {number(found.p_f)}."
+            f"F = {fixed(found.f, 2)}, p = {number(found.p_f)}; from the orders themselves "
+            f"p = {number(found.p)}, which alone holds for few problems."
         )
+        if found.p >= 1 - LEVEL and any(found.mean - found.mean[0] > found.critical):
+            said.append("All methods together cannot be told apart, so that no two of them should be, whatever their "
+                        "whiskers are.")  # fmt: skip
         said += [f"Left out of the ranking: {text}." for text in found.missing]
     if suite.outsiders:
         said.append(f"Not ranked, for want of two seeds on half of the problems: {listing(suite.outsiders)}.")

@@ -26,8 +26,8 @@ def suite_verdict(suite: Suite) -> Verdict:
         if mean - found.mean[0] <= found.critical
     ][1:]
     over_all = f"over {times(len(found.problems), 'problem')}"
-    if found.p_f >= SURE:
-        lead = f"The {len(found.methods)} methods cannot be told apart {over_all} (Friedman, p = {number(found.p_f)})."
+    if found.p >= SURE:
+        lead = f"The {len(found.methods)} methods cannot be told apart {over_all} (Friedman, p = {number(found.p)})."
     elif alike:
         some = listing(alike) if len(alike) <= 4 else f"{len(alike)} others"
         lead = f"{best} has the best mean rank {over_all}, but {some} cannot be told apart from it."
