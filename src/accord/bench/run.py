@@ -178,7 +178,8 @@ def best_epoch(problem: problems.Problem, history: list[dict[str, Any]]) -> int:
     """The epoch that is best on the validation data; the test data have no say.
 
     The measure is the mean over tasks of the relative improvement over the last epoch, so that tasks with metrics of
-    different size count alike; an epoch with a metric that is not finite is never better than one without. Of equally good epochs it is the earliest.
+    different size count alike; an epoch with a metric that is not finite is never better than one without.
+    Of equally good epochs it is the earliest.
 
     Args:
         problem: names the metrics.
