@@ -20,7 +20,8 @@ class Peak:
     Resident memory on the CPU, plus what PyTorch allocated on GPUs. A run makes it when its data are loaded and before
     there is a model, and measures its training steps alone: the figure is that of parameters, gradients, activations,
     optimiser and method. It holds neither the imported libraries nor the data, which workers keep from run to run, nor
-    evaluation, nor the writing of checkpoints.
+    evaluation, nor the writing of checkpoints. The first run of a process also counts what libraries allocate at their
+    first use.
 
     Example:
         >>> peak = Peak()
