@@ -43,7 +43,7 @@ def find() -> str | None:
 class Browser:
     """One page in a headless browser; every message of its console and every request is kept."""
 
-    def __init__(self, program: str, timeout: float = 60.0) -> None:
+    def __init__(self, program: str, timeout: float = 240.0) -> None:
         self.profile = tempfile.TemporaryDirectory(prefix="accord-browser-", ignore_cleanup_errors=True)
         self.timeout = timeout
         self.buffer, self.number = b"", 0
