@@ -1,9 +1,11 @@
-"""Probe: what a Balancer expects of whoever looks at its steps."""
+"""Probe and Observer: what a Balancer expects of whoever looks at its steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+from torch import Tensor
 
 from accord.blocks import Granularity
 from accord.engines import Engine
@@ -21,3 +23,13 @@ class Probe(Protocol):
 
         ``columns`` says where the engine's tasks stand on the step's task axis.
         """
+
+
+class Observer(Protocol):
+    """Who wants to do something before and after each backward pass, such as sparse training."""
+
+    def before(self, losses: Mapping[str, Tensor]) -> None:
+        """The losses of a step (or of a micro-batch), whose graphs are still whole."""
+
+    def after(self, step: Step) -> None:
+        """What happened; ``.grad`` is filled in. Not called for a micro-batch that is only added."""

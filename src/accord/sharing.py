@@ -125,12 +125,15 @@ def root(name: str, loss: Tensor) -> GradientEdge:
 
 
 def leaves(graph: Graph) -> dict[Tensor, int]:
-    """Every leaf tensor in the graph with the mask of the losses that reach it."""
+    """Every leaf tensor in the graph with the mask of the losses that reach it.
+
+    A leaf that was frozen after the forward pass is none: autograd gives it no gradient any more, either.
+    """
     found: dict[Tensor, int] = {}
     for node in graph.order:
         if not graph.edges[node]:
             variable = getattr(node, "variable", None)  # only AccumulateGrad has one
-            if variable is not None:
+            if variable is not None and variable.requires_grad:
                 found[variable] = graph.tasks[node]
     return found
 

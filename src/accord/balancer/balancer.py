@@ -26,7 +26,7 @@ from accord.engines import Displaced, Held, Starter, by_hand, compiled
 from accord.engines.start import refuse_unreduced
 from accord.errors import AccordError
 from accord.methods import Context, Method, Weighting, parse
-from accord.probe import Probe
+from accord.probe import Observer, Probe
 from accord.randomness import generator
 from accord.rows import Reduce
 from accord.step import Event, Step
@@ -122,6 +122,7 @@ class Balancer:
         self.tasks: tuple[str, ...] = ()
         self.index = 0
         self.probe: Probe | None = None
+        self.observers: list[Observer] = []
         self._awaited: NDArray[np.intp] | None = None  # the active tasks of a step whose losses after are still to come
         self._again: tuple[Compute, RandomState] | None = None  # what computed the losses of that step
         self._held: Held | None = None  # micro-batches so far
@@ -174,6 +175,8 @@ class Balancer:
         losses = checked.check(losses() if callable(losses) else losses)
         others = [checked.check(o) for o in ([second] if isinstance(second, Mapping) else second or ())]
         settings.check_second(losses, others)
+        for observer in self.observers:
+            observer.before(losses)
         before = self.tasks, self._awaited, self._again, self._held
         self._again, events = again, () if accumulate else self._missed()
         try:
@@ -201,6 +204,8 @@ class Balancer:
         self.index += 1
         if self.probe is not None:
             self.probe.receive(step, engine, columns)
+        for observer in self.observers:
+            observer.after(step)
         return step
 
     def after_step(self, losses: Losses | Compute | None = None) -> None:
