@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from accord.architectures.architecture import Architecture, Head
-from accord.architectures.encoder import Encoder, EncoderSpec, positive
+from accord.architectures.encoder import EncoderSpec, positive
 from accord.architectures.form import Form
-from accord.architectures.glance import Glance, mix
+from accord.architectures.glance import Glance
+from accord.architectures.mixture import Mixture
 from accord.errors import AccordError
 
 NARROW, WIDE = 0.01, 0.05  # bounds of the uniform initial weights, as in the authors' code
@@ -133,24 +134,8 @@ class _Blind(nn.Module):
         return self.one.expand(len(x), 1)  # (N, 1)
 
 
-class _DSelectK(nn.Module):
-    def __init__(
-        self,
-        experts: Iterable[Encoder],
-        glance: Glance | _Blind,
-        gates: dict[str, Selectors],
-        heads: dict[str, nn.Module],
-    ) -> None:
-        super().__init__()
-        self.experts = nn.ModuleList(experts)
-        self.glance = glance
-        self.gates = nn.ModuleDict(gates)
-        self.heads = nn.ModuleDict(heads)
-
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
-        seen = self.glance(x, valid)  # (N, G)
-        outputs = torch.stack([expert(x, valid) for expert in self.experts], 1)  # (N, E, ...)
-        return {task: head(mix(self.gates[task](seen), outputs), valid) for task, head in self.heads.items()}
+class _DSelectK(Mixture):
+    """A mixture whose gates are ``Selectors``."""
 
     def regulariser(self, x: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
         """The entropy of each task's selectors on these inputs; only gates are run, no expert."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from accord.architectures.architecture import Architecture, Head
-from accord.architectures.encoder import Encoder, EncoderSpec, positive
+from accord.architectures.encoder import EncoderSpec, positive
 from accord.architectures.form import Form
-from accord.architectures.glance import Glance, gate, mix
+from accord.architectures.glance import Glance, gate
+from accord.architectures.mixture import Mixture
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,20 +46,4 @@ class MMoE(Architecture):
         experts = [encoder.build(inputs) for _ in range(self.experts)]
         glance = Glance(inputs)
         gates = {task: gate(glance.width, self.experts) for task in heads}
-        return _MMoE(experts, glance, gates, {task: head(experts[0].output) for task, head in heads.items()})
-
-
-class _MMoE(nn.Module):
-    def __init__(
-        self, experts: Iterable[Encoder], glance: Glance, gates: dict[str, nn.Module], heads: dict[str, nn.Module]
-    ) -> None:
-        super().__init__()
-        self.experts = nn.ModuleList(experts)
-        self.glance = glance
-        self.gates = nn.ModuleDict(gates)
-        self.heads = nn.ModuleDict(heads)
-
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> dict[str, Tensor]:
-        seen = self.glance(x, valid)  # (N, G)
-        outputs = torch.stack([expert(x, valid) for expert in self.experts], 1)  # (N, E, ...)
-        return {task: head(mix(self.gates[task](seen), outputs), valid) for task, head in self.heads.items()}
+        return Mixture(experts, glance, gates, {task: head(experts[0].output) for task, head in heads.items()})
