@@ -5,3 +5,4 @@ cd "$(dirname "$0")/../.."
 accord bench suites/nyuv2.yaml --out runs/nyuv2
 accord tables runs/nyuv2 --to experiments/nyuv2/tables --format md
 python experiments/collect.py runs/nyuv2 > experiments/nyuv2/results.jsonl
+python experiments/nyuv2/constants.py
