@@ -319,7 +319,7 @@ class Balancer:
 
     def _hold(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add a micro-batch; returns the losses so far."""
-        self._held = self._held or Held(self.model, self.starter.shared)
+        self._held = self._held or Held(self.model, self.starter.shared, self.starter.parts)
         unit = None if self.scaler is None else self._unit(losses)
         with torch.enable_grad():
             scaled = losses if unit is None else {name: loss * unit.to(loss) for name, loss in losses.items()}

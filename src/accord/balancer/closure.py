@@ -10,6 +10,7 @@ from torch import Tensor
 
 from accord import losses as checked
 from accord.engines import plain
+from accord.errors import AccordError
 
 if TYPE_CHECKING:
     from accord.balancer.balancer import Balancer
@@ -21,7 +22,14 @@ def evaluation(balancer: Balancer, compute: Callable[[], Mapping[str, Tensor]]) 
     Args:
         balancer: solves for the weights in the first evaluation.
         compute: the losses by task name, at the present parameters.
+
+    Raises:
+        AccordError: when tasks train places of their own: then the step is no gradient of one function.
     """
+    if balancer.starter.parts is not None:
+        raise AccordError(
+            "tasks that train places of their own do not follow the gradient of one function, as a line search needs."
+        )
     weights: dict[str, float] = {}
 
     def evaluate() -> Tensor:

@@ -20,7 +20,7 @@ from accord.step import Step, spread
 
 def plainly(setup: Setup) -> bool:
     """Whether the step is PyTorch's own, bit for bit."""
-    return setup.method.plain and setup.scale in ("sum", "native")
+    return setup.method.plain and setup.scale in ("sum", "native") and setup.starter.parts is None
 
 
 def run(now: Pass) -> tuple[Step, Engine | None, Active]:

@@ -187,7 +187,8 @@ class Pass:
 
     def sum_up(self, active: Active, step: Step) -> None:
         """One backward pass of the weighted losses."""
-        if self.setup.starter.reduce is not None and len(active) < len(self.columns):
+        apart = self.setup.starter.parts is not None
+        if apart or (self.setup.starter.reduce is not None and len(active) < len(self.columns)):
             self.once(active, step)  # a distributed wrapper would wait for the parameters of who is left out
             return
         scaled = list(self.scaled(self.losses).values())

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor, nn
 
 from accord.blocks import Granularity, partition
+from accord.engines.confined import Part, confine, parts_of
 from accord.engines.engine import Engine
 from accord.engines.stacked import task_gradients
 from accord.rows import Reduce, Rows
@@ -19,10 +20,16 @@ class Held:
     Args:
         model: names the parameters.
         shared: what enters the Gramian; see ``sharing.discover``.
+        parts: for each task the places in which its gradient counts; None: everywhere.
     """
 
-    def __init__(self, model: nn.Module, shared: Iterable[str | Tensor] | None = None) -> None:
-        self.model, self.shared = model, shared
+    def __init__(
+        self,
+        model: nn.Module,
+        shared: Iterable[str | Tensor] | None = None,
+        parts: Mapping[str, Part] | None = None,
+    ) -> None:
+        self.model, self.shared, self.parts = model, shared, parts
         self.gradients: dict[str, dict[Tensor, Tensor]] = {}
         self.losses: dict[str, Tensor] = {}  # scalars, float64
 
@@ -35,6 +42,8 @@ class Held:
         """
         sharing = discover(self.model, losses, self.shared)
         sharing, rows, heads = task_gradients(self.model, sharing, list(losses.values()))
+        if self.parts is not None:
+            confine(sharing, rows, heads, parts_of(self.parts, losses))
         for name, number in zip(losses, numbers, strict=True):
             self.losses[name] = self.losses[name] + number if name in self.losses else number
         self.take(list(losses), sharing, rows, heads)

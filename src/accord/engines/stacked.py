@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from accord.blocks import Blocks, Granularity, partition
 from accord.engines import factored, reentrant
+from accord.engines.confined import Part, confine
 from accord.engines.engine import Engine
 from accord.engines.factored import Factored
 from accord.rows import Reduce, Rows, fresh
@@ -33,6 +34,7 @@ class Stacked(Engine):
         probe: somebody will ask for inner products with the update; the rows answer that.
         whole: the rows themselves are needed; else weights whose gradients are cheaper as factors (``factored.py``)
             are missing in them.
+        parts: for each loss the places in which its gradient counts; needs ``whole``.
     """
 
     def __init__(
@@ -46,10 +48,13 @@ class Stacked(Engine):
         reduce: Reduce | None = None,
         probe: bool = False,
         whole: bool = False,
+        parts: Sequence[Part] = (),
     ) -> None:
         # What is averaged over ranks is the gradient, not its factors.
         self.layers = [] if whole or reduce is not None or sharing.graph.reentrant else factored.layers(sharing)
         self.sharing, rows, self.heads = task_gradients(model, sharing, losses, retain_graph, self.layers)
+        if parts:
+            confine(self.sharing, rows, self.heads, parts)
         if reduce is not None:
             for row in (*rows, *self.heads):
                 reduce([g for g in fresh(row) if g is not None])  # in place, hence on tensors of our own

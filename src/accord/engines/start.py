@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from accord.blocks import Granularity
 from accord.engines import compiled, memory
+from accord.engines.confined import Part, parts_of
 from accord.engines.engine import Engine
 from accord.engines.features import Features
 from accord.engines.once import Once
@@ -38,12 +39,14 @@ class Starter:
         name: ``auto`` or one of ``ENGINES``.
         shared: what enters the Gramian; see ``sharing.discover``.
         reduce: averages tensors over ranks.
+        parts: for each task the places of parameters in which its gradient counts; None: everywhere.
     """
 
     model: nn.Module
     name: str
     shared: Iterable[str | Tensor] | None
     reduce: Reduce | None
+    parts: Mapping[str, Part] | None = None
     _automatic: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def start(
@@ -70,6 +73,8 @@ class Starter:
             AccordError: when the engine asked for cannot serve this graph.
         """
         scalars = list(losses.values())
+        if self.parts is not None:
+            return self._in_parts(losses, blocks, features, retain_graph=retain_graph)
         if features is not None:
             if self.name not in ("auto", "features"):
                 raise AccordError(f"features= was given, but engine={self.name!r} does not use it.")
@@ -90,8 +95,31 @@ class Starter:
             return Stacked(self.model, sharing, scalars, blocks, whole=True, **options)
         return ENGINES[name](self.model, sharing, scalars, blocks, **options)
 
+    def _in_parts(
+        self,
+        losses: Mapping[str, Tensor],
+        blocks: Granularity | Mapping[Tensor, str],
+        features: Sequence[Tensor] | None,
+        *,
+        retain_graph: bool,
+    ) -> Engine:
+        """Whole gradients, which are then set to zero outside each task's part."""
+        assert self.parts is not None
+        own = parts_of(self.parts, losses)
+        if features is not None or self.name not in ("auto", "stacked"):
+            asked = "features=" if features is not None else f"engine={self.name!r}"
+            raise AccordError(
+                f"each task has places of its own, which needs the task gradients themselves; {asked} never has them. "
+                "Use engine='stacked'."
+            )
+        sharing = discover(self.model, losses, self.shared)
+        options: dict[str, Any] = {"retain_graph": retain_graph, "reduce": self.reduce, "parts": own}
+        return Stacked(self.model, sharing, list(losses.values()), blocks, whole=True, **options)
+
     def once(self, losses: Mapping[str, Tensor]) -> Engine:
         """A pass with weights that are known already; nothing is measured."""
+        if self.parts is not None:  # the gradient of a sum does not tell whose it is
+            return self.start(losses)
         sharing = discover(self.model, losses, self.shared)
         if sharing.graph.reentrant:  # hides what lies below: only whole passes per loss see it
             return self.start(losses)
