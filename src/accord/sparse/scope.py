@@ -1,0 +1,160 @@
+"""Scope: which parameters are trained whole, which row by row, and which not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from accord.errors import AccordError, nearest
+from accord.sparse import patterns
+from accord.sparse.families import families
+from accord.sparse.fitness import check_apart, check_model, check_values
+from accord.sparse.layout import Layout
+from accord.sparse.owners import Owner, owners
+from accord.sparse.placed import Placed
+
+Regime = Literal["pretrained", "scratch"]
+Treatment = Literal["rows", "whole", "frozen"]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One parameter and what becomes of it.
+
+    Args:
+        name: its first name in the model, without the traces of a ``Placed``.
+        parameter: the dense tensor.
+        treatment: ``rows`` (some inputs of every row are trained), ``whole``, ``frozen``, or ``head`` (trained whole,
+            and not shared).
+        layout: how it is seen as a matrix.
+        kind: see ``Target``.
+        block: see ``Target``.
+        placed: the parametrisation of ours that it is under.
+    """
+
+    name: str
+    parameter: Tensor
+    treatment: str
+    layout: Layout
+    kind: str = "other"
+    block: str = ""
+    placed: Placed | None = None
+
+
+def scope(
+    model: nn.Module,
+    heads: str | Sequence[str] = (),
+    regime: Regime = "pretrained",
+    overrides: Mapping[str, Treatment] | None = None,
+) -> list[Part]:
+    """What becomes of every parameter.
+
+    Weights of linear, convolutional, attention and recurrent layers go by rows, their biases are trained whole.
+    Scales of norm layers, embedding tables, tokens and positions are frozen in a pre-trained model and trained whole
+    in one from scratch. Heads are trained whole. What does not require a gradient stays frozen.
+
+    Source: Zhang et al. 2024, https://arxiv.org/abs/2411.18615; that tables and norms are frozen reproduces its counts.
+
+    Args:
+        model: with the tasks' heads.
+        heads: names of modules or parameters that belong to single tasks, or patterns with ``*``.
+        regime: ``pretrained`` or ``scratch``.
+        overrides: by pattern (see ``accord.sparse.patterns``), the treatment of the parameters that it names, heads
+            included; the first pattern that matches counts.
+
+    Raises:
+        AccordError: for names that are nowhere, and parameters that cannot be selected from.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
+        >>> [part.treatment for part in scope(net, heads="2")]
+        ['rows', 'whole', 'frozen', 'frozen', 'head', 'head']
+    """
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    overrides = {} if overrides is None else overrides
+    if regime not in get_args(Regime):
+        raise AccordError(f"regime {regime!r} is unknown.{nearest(str(regime), get_args(Regime))}")
+    for said in overrides.values():
+        if said not in get_args(Treatment):
+            raise AccordError(f"overrides: the treatment {said!r} is unknown.{nearest(str(said), get_args(Treatment))}")
+    check_model(model)
+    groups: dict[int, list[Owner]] = {}
+    for owner in owners(model):
+        groups.setdefault(id(owner.parameter), []).append(owner)
+    names = [owner.name for group in groups.values() for owner in group]
+    _check_heads(model, heads, names)
+    patterns.check(overrides, names, "overrides")
+    parts = [_part(group, heads, regime, overrides) for group in groups.values()]
+    check_apart([(part.name, part.parameter) for part in parts if part.treatment == "rows"],
+                [(part.name, part.parameter) for part in parts])  # fmt: skip
+    found = families(model, [part.name for part in parts if part.treatment == "rows"])
+    return [Part(**{**vars(part), "block": found.get(part.name, "")}) for part in parts]
+
+
+def _part(group: list[Owner], heads: tuple[str, ...], regime: Regime, overrides: Mapping[str, Treatment]) -> Part:
+    """One parameter, whoever holds it."""
+    owner, parameter = group[0], group[0].parameter
+    said: str | None = patterns.first(overrides, [o.name for o in group])
+    if said is None:
+        said = _agreed(group, heads, regime)
+        kept = parameter.requires_grad or owner.placed is not None  # under a Placed, the dense tensor never does
+        if not kept and said != "head":
+            said = "frozen"
+    elif said == "rows":
+        _check_rows(group)
+    if said != "frozen":
+        check_values(owner.name, parameter, rows=said == "rows")
+    return Part(owner.name, parameter, said, owner.layout, owner.kind, placed=owner.placed)
+
+
+def _agreed(group: list[Owner], heads: tuple[str, ...], regime: Regime) -> str:
+    """The treatment that all owners of a parameter agree on."""
+    wishes = {}
+    for owner in group:
+        scale = "frozen" if regime == "pretrained" else "whole"
+        by_role = {"weight": "rows", "bias": "whole", "scale": scale}[owner.role]
+        wishes[owner.name] = "head" if any(_names(head, owner.name) for head in heads) else by_role
+    (name, first), *others = wishes.items()
+    for other, wish in others:
+        if wish != first:
+            raise AccordError(
+                f"{name} ({first}) and {other} ({wish}) are one tied parameter; say what becomes of it, as in "
+                f"overrides={{{name!r}: 'frozen'}}."
+            )
+    if first == "rows":
+        _check_rows(group)
+    return first
+
+
+def _check_rows(group: list[Owner]) -> None:
+    """Only plain weights can be selected from."""
+    for owner in group:
+        if owner.derived:
+            raise AccordError(
+                f"{owner.name} is under a parametrisation, so that its scalars are not those of the weight; remove "
+                f"that, or say overrides={{{owner.name!r}: 'frozen'}} (or 'whole')."
+            )
+        if owner.parameter.ndim < 2:
+            raise AccordError(f"{owner.name} has no rows to select from (shape {tuple(owner.parameter.shape)}); "
+                              "it can be 'whole' or 'frozen'.")  # fmt: skip
+
+
+def _names(head: str, name: str) -> bool:
+    """Whether an entry of ``heads`` names a parameter."""
+    return name == head or name.startswith(f"{head}.") or ("*" in head and fnmatchcase(name, head))
+
+
+def _check_heads(model: nn.Module, heads: tuple[str, ...], names: list[str]) -> None:
+    for head in heads:
+        if not any(_names(head, name) for name in names):
+            known = [*(name for name, _ in model.named_modules() if name), *names]
+            raise AccordError(f"heads: {head!r} names no module or parameter.{_hint(head, known)}")
+
+
+def _hint(found: str, known: list[str]) -> str:
+    hint = nearest(found, known)
+    return hint if hint.startswith(" Did") else f" There are, for instance: {', '.join(known[:5])}."
