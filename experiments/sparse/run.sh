@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Everything on the page, in order; finished runs are skipped, stopped ones go on. Needs ACCORD_DATA. About 70 minutes of
+# two slow cores. SEEDS=5 adds two seeds to what is there.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export OMP_NUM_THREADS=1
+python experiments/sparse/plan.py "${OUT:-runs/sparse}" --seeds "${SEEDS:-3}" --jobs "${JOBS:-2}"
+python experiments/sparse/analyse.py "${OUT:-runs/sparse}" --to "${TO:-experiments/sparse}"
