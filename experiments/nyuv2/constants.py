@@ -1,4 +1,4 @@
-"""What one prediction for all pixels reaches: the most frequent class, the median depth, the mean direction of training."""
+"""What one prediction for all pixels reaches: most frequent class, median depth, mean direction of training."""
 
 import torch
 from torch import Tensor, nn
