@@ -1,10 +1,14 @@
 """Selection rules, one per file: which scalars of the shared weights are trained."""
 
 from accord.sparse.rule import Rule
+from accord.sparse.rules.conflict_free import ConflictFree as ConflictFree
+from accord.sparse.rules.fish import FISH as FISH
+from accord.sparse.rules.gps import GPS as GPS
 from accord.sparse.rules.psn import PSN as PSN
+from accord.sparse.rules.sign_agreement import SignAgreement as SignAgreement
 from accord.spelling import parse_among
 
-RULES: tuple[type[Rule], ...] = (PSN,)
+RULES: tuple[type[Rule], ...] = (PSN, GPS, FISH, ConflictFree, SignAgreement)
 
 
 def parse_rule(text: str) -> Rule:
