@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from accord.bench import cost, files, plan
+from accord.bench.config import vary
 from accord.bench.suite import parse
 from accord.errors import AccordError
 from stored import TINY, tiny
@@ -36,7 +37,8 @@ def test_the_plain_sum_keeps_all_its_steps():
 def test_costs_are_measured_once_and_what_is_missing_later(tmp_path, monkeypatch):
     asked = []
 
-    def measure(config, methods):
+    def measure(arms):
+        methods = [cost.named(arm) for arm in arms]
         asked.append(methods)
         return {"steps_per_epoch": 4, "methods": {m: entry(2.0 if m == "Sum()" else 4.0) for m in ["Sum()", *methods]}}
 
@@ -65,7 +67,8 @@ def test_what_is_measured(monkeypatch):
     config = tiny(epochs=1, monitor_every=5, arm="named", max_steps=2)
     before = torch.get_rng_state()
     monkeypatch.setattr(cost, "ROUNDS", 1)
-    found = cost.measure(config, ["MoDo()", "AutoLambda()"])  # they want a second batch, and one of validation
+    # they want a second batch, and one of validation
+    found = cost.measure([vary(config, method=method) for method in ("MoDo()", "AutoLambda()")])
     assert torch.equal(torch.get_rng_state(), before)
     assert found["steps_per_epoch"] == 4
     methods = found["methods"]
@@ -76,7 +79,7 @@ def test_what_is_measured(monkeypatch):
 
 @pytest.mark.parametrize("entry", [5, [], {"methods": []}, {"methods": {"Sum()": 1}, "steps_per_epoch": 1}])
 def test_costs_of_a_wrong_kind_lose_no_run(tmp_path, entry, monkeypatch):
-    monkeypatch.setattr(cost, "measure", lambda *_: {"steps_per_epoch": 2, "methods": {}})
+    monkeypatch.setattr(cost, "measure", lambda _: {"steps_per_epoch": 2, "methods": {}})
     arms = plan.arms(suite("[Sum, UPGrad]"))
     files.write_json(tmp_path / cost.COSTS, {arms[0].problem: entry})
     with pytest.raises(AccordError, match=r"costs\.json is damaged: .*plan\.json holds a copy") as error:

@@ -51,7 +51,10 @@ def mistakes(text: str) -> list[str]:
     [
         ("sed: 3", "a.yaml, line 6: the suite has no field 'sed'. Did you mean 'seeds'?"),
         ("seeds: 3", "a.yaml, line 6: 'seeds' is given twice."),
-        ("sparse: {rate: 0.5}", "a.yaml, line 6: sparse settings come with a later version"),
+        ("sparse: [dense, PNS]", "a.yaml, line 6: rule 'PNS' is unknown. Did you mean 'PSN'?"),
+        ("sparse_order: combine-then-mask", "a.yaml, line 6: sparse_order is given without a rule"),
+        ("sparse_single_tasks: true", "a.yaml, line 6: sparse_single_tasks is given without a rule"),
+        ("anchor: [-1]", "a.yaml, line 6: anchor.0 is -1: input should be"),
         ("epochs: '3'", "a.yaml, line 6: epochs.every problem is '3': input should be a valid integer"),
         ("epochs: {digts: 3}", "which is no problem of the suite. Did you mean 'digits'?"),
         ("lr: -1", "input should be greater than 0"),

@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from torch import nn
 
 from accord import methods, problems
 from accord.balancer import Balancer
-from accord.bench import files
+from accord.bench import additions, files
 from accord.errors import AccordError, nearest
 
 ABOUT = ("machine", "versions")  # where and with what a run was made; no setting
@@ -54,6 +54,14 @@ class RunConfig(BaseModel):
         max_steps: training stops there, if it comes before the last epoch is over; None: nowhere. It is not part of
             the folder's name.
         arm: name in tables and folders in place of the method's spelling, such as ``tuned weighted sum``.
+        sparse: spelling of a rule of ``accord.sparse``, such as ``PSN(k=300)``: only the weights that it selects are
+            trained. None: all are.
+        sparse_order: see ``SparseTraining``.
+        sparse_trains: ``selected``, or ``all``: then training is dense, and the selected weights are only watched.
+        sparse_look: record the Gramians of the trained and of the frozen weights at every n-th step; 0: never; None:
+            as often as ``monitor_every``.
+        split: layers of which every task gets a copy of its own, see ``accord.restructure``; None: all stay shared.
+        anchor: strength of a pull of the shared parameters towards their initial values, see ``bench.anchor``.
         machine: kind of machine.
         versions: of accord, torch, numpy and Python.
     """
@@ -76,6 +84,12 @@ class RunConfig(BaseModel):
     threads: Annotated[int, Field(ge=1)] = 1
     max_steps: Annotated[int, Field(ge=1)] | None = None
     arm: str | None = None
+    sparse: str | None = None
+    sparse_order: Literal["mask-then-combine", "combine-then-mask"] = "mask-then-combine"
+    sparse_trains: Literal["selected", "all"] = "selected"
+    sparse_look: Annotated[int, Field(ge=0)] | None = None
+    split: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    anchor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     machine: str = Field(default_factory=_machine)
     versions: dict[str, str] = Field(default_factory=versions)
 
@@ -92,16 +106,19 @@ class RunConfig(BaseModel):
         filled = {"epochs": problem.epochs, "lr": problem.lr, **values, "problem": repr(problem)}
         if isinstance(filled.get("method"), str):
             filled["method"] = repr(methods.parse(filled["method"]))
-        if isinstance(filled.get("tasks"), list):
-            filled["tasks"] = tuple(filled["tasks"])  # JSON has no tuples
+        if isinstance(filled.get("sparse"), str):
+            filled["sparse"] = additions.spelled(filled["sparse"])
+        for name in ("tasks", "split"):
+            if isinstance(filled.get(name), list):
+                filled[name] = tuple(filled[name])  # JSON has no tuples
         return filled
 
-    @field_validator("tasks")
+    @field_validator("tasks", "split")
     @classmethod
-    def _distinct(cls, tasks: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if tasks is not None and len(set(tasks)) != max(len(tasks), 1):
-            raise AccordError(f"tasks is {list(tasks)}; expected at least one, each once.")
-        return tasks
+    def _distinct(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        if names is not None and len(set(names)) != max(len(names), 1):
+            raise AccordError(f"{info.field_name} is {list(names)}; expected at least one, each once.")
+        return names
 
     @field_validator("arm")
     @classmethod
@@ -114,6 +131,7 @@ class RunConfig(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         """The tasks exist, and the Balancer accepts the combination."""
+        additions.check(self)
         known = problems.parse(self.problem).tasks
         for task in self.tasks or ():
             if task not in known:
@@ -123,10 +141,32 @@ class RunConfig(BaseModel):
 
     @property
     def label(self) -> str:
+        """What is trained, and what is done to the model: ``UPGrad() + PSN(k=300)``."""
+        return " + ".join([self.name, *self.additions])
+
+    @property
+    def name(self) -> str:
         """The arm, if it has a name; else the method's spelling, or ``single-<task>`` for a task trained alone."""
         if self.arm is not None:
             return self.arm
         return self.method if self.tasks is None else "single-" + "+".join(self.tasks)
+
+    @property
+    def additions(self) -> tuple[str, ...]:
+        """What is done to the model beside choosing a method, in words that make the label unique; mostly nothing."""
+        return additions.words(self)
+
+    @property
+    def baseline(self) -> bool:
+        """Whether this is one task alone with nothing else done to it, which Delta-m compares with."""
+        return self.tasks is not None and len(self.tasks) == 1 and not self.additions
+
+    @property
+    def looks(self) -> int:
+        """Every how many steps the trained and the frozen weights are looked at; 0: never."""
+        if self.sparse is None:
+            return 0
+        return self.monitor_every if self.sparse_look is None else self.sparse_look
 
     @property
     def place(self) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from accord.bench import files
+from accord.bench.additions import NONE
 from accord.bench.config import RunConfig, vary
 from accord.bench.run import environment
 from accord.bench.training import Training
@@ -24,36 +25,65 @@ REMEDY = "plan.json holds a copy under 'costs'; without that, remove this file a
 SECONDS = 0.3  # a round takes no longer than this, unless two steps do
 
 
-def measure(config: RunConfig, methods: Sequence[str]) -> dict[str, Any]:
-    """Milliseconds per step of each method and of the plain sum, on the real problem, without a monitor.
+def measure(arms: Sequence[RunConfig]) -> dict[str, Any]:
+    """Milliseconds per step of each arm and of the plain sum, on the real problem, without looking at anything.
 
     In each round every method does a few steps, one after the other, so that a busy minute slows all alike. Of a round
     the mean counts, over rounds the median.
 
     Args:
-        config: whose problem, optimiser, seed and threads are used.
-        methods: their spellings.
+        arms: of one problem, optimiser and number of threads; the seed is that of the first.
 
     Returns:
-        ``steps_per_epoch``, and by method ``milliseconds`` and ``plain``, those of the plain sum in the same rounds.
+        ``steps_per_epoch``, and under ``methods`` by ``named(arm)`` ``milliseconds`` and ``plain``, those of the plain
+        sum in the same rounds.
     """
-    spelled = list(dict.fromkeys([PLAIN, *methods]))
-    with environment(config), tempfile.TemporaryDirectory() as unused:
-        base = vary(config, tasks=None, monitor_every=0, arm=None, max_steps=None)
-        trainings = {name: Training(vary(base, method=name), Path(unused)) for name in spelled}
+    bare = {"seed": arms[0].seed, "tasks": None, "monitor_every": 0, "arm": None, "max_steps": None}
+    every = [vary(arms[0], **bare, **NONE, method=PLAIN)]
+    every += [vary(arm, **bare, **({"sparse_look": 0} if arm.sparse else {})) for arm in arms]
+    with environment(arms[0]), tempfile.TemporaryDirectory() as unused:
+        trainings = {named(config): Training(config, Path(unused)) for config in every}
         steps = {name: _stepper(training) for name, training in trainings.items()}
         for step in steps.values():
             step()
         counts = {name: max(2, min(STEPS, int(SECONDS / _seconds(step, 1)))) for name, step in steps.items()}
-        times: dict[str, list[float]] = {name: [] for name in spelled}
+        times: dict[str, list[float]] = {name: [] for name in steps}
         for _ in range(ROUNDS):
             for name, step in steps.items():
                 times[name].append(_seconds(step, counts[name]))
     per_step = {name: 1000 * statistics.median(found) for name, found in times.items()}
     return {
         "steps_per_epoch": len(trainings[PLAIN].data.train),
-        "methods": {name: {"milliseconds": per_step[name], "plain": per_step[PLAIN]} for name in spelled},
+        "methods": {name: {"milliseconds": found, "plain": per_step[PLAIN]} for name, found in per_step.items()},
     }
+
+
+def named(arm: RunConfig) -> str:
+    """By what the cost of a step goes: the method and what is done to the model, whatever the arm is called.
+
+    Example:
+        >>> from accord.bench.config import configure
+        >>> named(configure(problem="digits", method="UPGrad", sparse="PSN(k=8)", arm="mine"))
+        'UPGrad() + PSN(k=8)'
+    """
+    return " + ".join([arm.method, *arm.additions])
+
+
+def where(arm: RunConfig) -> str:
+    """Beside which others an arm is measured: those of the same problem, optimiser and number of threads.
+
+    Example:
+        >>> from accord.bench.config import configure
+        >>> where(configure(problem="digits")), where(configure(problem="digits", optimizer="SGD", threads=2))
+        ('digits', 'digits, SGD, 2 threads')
+    """
+    usual = RunConfig.model_fields
+    words = [arm.problem]
+    if arm.optimizer != usual["optimizer"].default:  # files of earlier versions name the problem alone
+        words.append(arm.optimizer)
+    if arm.threads != usual["threads"].default:
+        words.append(f"{arm.threads} threads")
+    return ", ".join(words)
 
 
 def _stepper(training: Training) -> Callable[[], None]:
@@ -91,7 +121,7 @@ def limited(arms: Sequence[RunConfig], root: Path, tell: Callable[[str], None]) 
         tell: is told what is being measured.
 
     Returns:
-        The arms, and the costs by problem.
+        The arms, and the costs, see ``where`` and ``measure``.
 
     Raises:
         AccordError: if the stored costs are damaged.
@@ -104,17 +134,17 @@ def limited(arms: Sequence[RunConfig], root: Path, tell: Callable[[str], None]) 
     wanted: dict[str, list[RunConfig]] = {}
     for arm in arms:
         if arm.tasks is None:
-            wanted.setdefault(arm.problem, []).append(arm)
-    for problem, group in wanted.items():
-        known = costs.get(problem, {}).get("methods", {})
-        missing = [arm.method for arm in group if arm.method not in known]
+            wanted.setdefault(where(arm), []).append(arm)
+    for place, group in wanted.items():
+        known = costs.get(place, {}).get("methods", {})
+        missing = [arm for arm in group if named(arm) not in known]
         if missing:
-            tell(f"measuring a step of {', '.join(missing)} on {problem}")
-            found = measure(group[0], missing)
-            costs[problem] = {**found, "methods": {**found["methods"], **known}}
+            tell(f"measuring a step of {', '.join(map(named, missing))} on {place}")
+            found = measure(missing)
+            costs[place] = {**found, "methods": {**found["methods"], **known}}
             files.write_json(path, costs)
     try:
-        return [arm if arm.tasks else vary(arm, max_steps=limit(costs[arm.problem], arm)) for arm in arms], costs
+        return [arm if arm.tasks else vary(arm, max_steps=limit(costs[where(arm)], arm)) for arm in arms], costs
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:  # infinity and NaN are no numbers of steps
         raise files.damaged(path, repr(error), REMEDY) from None
 
@@ -128,6 +158,6 @@ def limit(costs: dict[str, Any], arm: RunConfig) -> int | None:
         >>> limit(costs, configure(problem="digits", method="UPGrad", epochs=2))
         5
     """
-    found, total = costs["methods"][arm.method], costs["steps_per_epoch"] * arm.epochs
+    found, total = costs["methods"][named(arm)], costs["steps_per_epoch"] * arm.epochs
     steps = int(total * found["plain"] / found["milliseconds"])
-    return None if arm.method == PLAIN or steps >= total else max(1, steps)
+    return None if named(arm) == PLAIN or steps >= total else max(1, steps)

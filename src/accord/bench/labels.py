@@ -8,11 +8,14 @@ from accord.bench.plan import alone
 from accord.bench.store import Run
 
 REFERENCE = "Sum()"  # what every method is compared with: plain PyTorch
+ADDITIONS = frozenset({"sparse", "sparse_order", "sparse_trains", "sparse_look", "split", "anchor"})  # see `additions`
 GIVEN = frozenset({"problem", "method", "arm", "seed"})  # what a label or its place on the page says already
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """A label for each run: ``arm`` where set, else the method's spelling, ``single-<task>`` for one task alone.
+
+    What is done to the model beside, such as a rule of sparse training, follows after a plus sign.
 
     Runs of one problem that would have the same label although their settings differ are told apart by those settings.
     The learning rate is named only if nothing else tells them apart: in a tuned suite every method has its own, which
@@ -40,8 +43,10 @@ def base(run: Run) -> str:
     """The label of a run that has no other arm of its method beside it."""
     tasks = run.config.tasks
     if tasks is not None and len(tasks) == 1:
-        return f"single-{tasks[0]}"
-    return getattr(run.config, "arm", None) or run.config.method
+        name = f"single-{tasks[0]}"
+    else:
+        name = getattr(run.config, "arm", None) or run.config.method
+    return " + ".join([name, *getattr(run.config, "additions", ())])
 
 
 def baselines(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
@@ -56,7 +61,7 @@ def baselines(runs: Mapping[str, Sequence[Run]]) -> dict[str, list[Run]]:
         The same, with those tasks alone beside the methods of each architecture that has none of its own; a spelling
         with nothing but such tasks is left out then.
     """
-    single = {problem: [run for run in group if len(run.config.tasks or ()) == 1] for problem, group in runs.items()}
+    single = {problem: [run for run in group if run.config.baseline] for problem, group in runs.items()}
     found, lent = {}, set()
     for problem, group in runs.items():
         home = problem if single[problem] or not any(single.values()) else alone(problem)
@@ -73,7 +78,11 @@ def reference(arms: Mapping[str, Run]) -> str | None:
         arms: any one run of each arm, by label.
     """
     by_label = [label for label in arms if label.split(" · ")[0] == REFERENCE]
-    by_method = [label for label, run in arms.items() if run.config.method == REFERENCE and run.config.tasks is None]
+    by_method = [
+        label
+        for label, run in arms.items()
+        if run.config.method == REFERENCE and run.config.tasks is None and not getattr(run.config, "additions", ())
+    ]
     return next(iter(by_label or by_method), None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from accord.bench import config as configuration
 from accord.bench import files, store
 from accord.bench.config import RunConfig, configure, vary
 from accord.bench.run import differences
-from accord.bench.suite import SHARED, WEIGHTED, Suite, composed
+from accord.bench.suite import DENSE, SHARED, WEIGHTED, Suite, composed
 from accord.errors import AccordError
 
 PLAN, COPY = "plan.json", "suite.yaml"
@@ -48,14 +49,31 @@ def arms(suite: Suite) -> list[RunConfig]:
         tasks = problems.parse(problem).tasks
         equal = f"Constant(weights={[1.0] * len(tasks)})"
         for spelled in _variants(suite, problem):
-            for method in chosen:
+            for added, method in itertools.product(_additions(suite), chosen):
                 named = {"method": equal, "arm": TUNED} if method == WEIGHTED else {"method": method}
-                found.append(configure(**given, **named, problem=spelled, monitor_every=suite.monitor_every))
-        if suite.single_tasks:
-            for encoder in suite.encoders or (None,):
-                home = alone(composed(problem, None, encoder))
-                found += [configure(**given, problem=home, tasks=(task,), monitor_every=0) for task in tasks]
+                found.append(configure(**given, **named, **added, problem=spelled, monitor_every=suite.monitor_every))
+        for encoder, rule in itertools.product(suite.encoders or (None,), _single(suite)):
+            home = alone(composed(problem, None, encoder))
+            found += [configure(**given, **rule, problem=home, tasks=(task,), monitor_every=0) for task in tasks]
     return _each_once(found)
+
+
+def _additions(suite: Suite) -> list[dict[str, Any]]:
+    """What is done to the model beside, every choice with every other."""
+    splits = [{"split": layers} if layers else {} for layers in suite.split or ((),)]
+    anchors = [{"anchor": strength} if strength else {} for strength in suite.anchor or (0.0,)]
+    return [{**s, **r, **a} for s, r, a in itertools.product(splits, _rules(suite), anchors)]
+
+
+def _rules(suite: Suite) -> list[dict[str, Any]]:
+    given = {"sparse_order": suite.sparse_order, "sparse_look": suite.sparse_look}
+    return [{} if rule == DENSE else {"sparse": rule, **given} for rule in suite.sparse or (DENSE,)]
+
+
+def _single(suite: Suite) -> list[dict[str, Any]]:
+    """How tasks are trained alone: dense, the baselines, and with every rule, which nobody looks at."""
+    rules = [{**rule, "sparse_look": 0} for rule in _rules(suite) if rule] if suite.sparse_single_tasks else []
+    return [{}, *rules] if suite.single_tasks else rules
 
 
 def _variants(suite: Suite, problem: str) -> list[str]:

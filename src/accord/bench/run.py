@@ -7,16 +7,19 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from accord import problems, record
+from accord import problems, record, sparse
 from accord.bench import checkpoint, files, stats, store
 from accord.bench.config import RunConfig
 from accord.bench.training import Training
 from accord.errors import AccordError
 from accord.problems import seeds
+
+if TYPE_CHECKING:
+    from accord.sparse.mask import Mask
 
 
 def run(
@@ -66,7 +69,7 @@ def stages(config: RunConfig, root: str | os.PathLike[str], patience: float = 0.
     folder = Path(root) / config.place
     files.make_folder(folder)
     with files.lock(folder, patience):
-        for place in (folder, folder / store.STEPS):
+        for place in (folder, folder / store.STEPS, folder / store.FULL):
             files.sweep(place)
         stored = claim(folder, config)
         if stored is not None:
@@ -120,8 +123,10 @@ def _train(config: RunConfig, folder: Path) -> Iterator[int]:
     saved = folder / store.CHECKPOINT
     state = checkpoint.load(saved) if saved.exists() else None
     if state is None:
-        record.drop_after(folder / store.STEPS, 0)  # steps of an epoch that was never finished
-    training = Training(config, folder / store.STEPS)
+        for place in (store.STEPS, store.FULL):
+            record.drop_after(folder / place, 0)  # steps of an epoch that was never finished
+    training = Training(config, folder / store.STEPS, mask(folder))
+    keep(training, folder)
     if state is not None:
         try:
             training.load_state_dict(state)
@@ -135,11 +140,27 @@ def _train(config: RunConfig, folder: Path) -> Iterator[int]:
             files.write_json(folder / store.HISTORY, training.history)
             yield len(training.history)
     finally:
-        if training.monitor is not None:
-            training.monitor.close()
+        training.close()
     files.write_json(folder / store.HISTORY, training.history)  # a kill may have come between checkpoint and history
     files.write_json(folder / store.RESULT, _result(training))
     saved.unlink()
+
+
+def mask(folder: Path) -> Mask | None:
+    """The mask with which the run in this folder began; None if it has none yet.
+
+    Raises:
+        AccordError: if its file is damaged.
+    """
+    path = folder / store.MASK
+    return sparse.load(path) if path.exists() else None
+
+
+def keep(training: Training, folder: Path) -> None:
+    """Store the mask of a run that begins: it is chosen once, and whoever goes on with the run trains these weights."""
+    made = training.prepared.sparse
+    if made is not None and not (folder / store.MASK).exists():
+        sparse.save(made.mask, folder / store.MASK)
 
 
 def _result(training: Training) -> dict[str, Any]:
@@ -171,6 +192,7 @@ def _result(training: Training) -> dict[str, Any]:
         loading_seconds=training.loading_seconds,
         wall_seconds=training.wall_seconds,
         peak_bytes=training.peak.bytes,
+        sparse=training.prepared.summary(),
     ).model_dump()
 
 

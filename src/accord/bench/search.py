@@ -15,6 +15,7 @@ import torch
 
 from accord import problems
 from accord.bench import files, stats, store
+from accord.bench.additions import NONE
 from accord.bench.config import RunConfig, vary
 from accord.bench.plan import TUNED, alone
 from accord.bench.suite import Search, Suite
@@ -22,6 +23,7 @@ from accord.errors import AccordError
 from accord.problems import seeds
 
 CHOSEN, STUDIES = "chosen.json", "studies.sqlite"
+PLAIN = {"method": "Sum()", **NONE}
 REFERENCE = "reference"  # the plain sum with the rate that holds without a search
 SPREAD = 4.0  # weights lie between 1 / SPREAD and SPREAD before their mean is set to 1
 DIGITS = 4  # of rates and weights, so that they can be read and typed
@@ -114,14 +116,14 @@ def trials(search: Search, arms: Sequence[RunConfig]) -> list[RunConfig]:
 def references(search: Search, arm: RunConfig) -> list[RunConfig]:
     """What the trials of this arm are measured against: the plain sum with the rate that holds without a search."""
     return [
-        _trial(search, vary(arm, method="Sum()", tasks=None, max_steps=None, problem=alone(arm.problem)), REFERENCE, s)
+        _trial(search, vary(arm, **PLAIN, tasks=None, max_steps=None, problem=alone(arm.problem)), REFERENCE, s)
         for s in search.seeds
     ]
 
 
 def _runs(search: Search, arm: RunConfig, candidate: Candidate) -> list[RunConfig]:
     weighting = "" if candidate.weighting is None else f" {candidate.weighting}"
-    name = f"lr={candidate.lr:g} {arm.label}{weighting}"
+    name = f"lr={candidate.lr:g} {arm.name}{weighting}"
     return [_trial(search, candidate.applied(arm), name, seed) for seed in search.seeds]
 
 
@@ -129,7 +131,8 @@ def _trial(search: Search, config: RunConfig, name: str, seed: int) -> RunConfig
     epochs = search.epochs or config.epochs
     # a limit on steps is a share of the epochs, and stays that share
     limit = None if config.max_steps is None else max(1, config.max_steps * epochs // config.epochs)
-    return vary(config, arm=name, seed=seed, epochs=epochs, max_steps=limit, monitor_every=0)
+    looks = {} if config.sparse is None else {"sparse_look": 0}
+    return vary(config, arm=name, seed=seed, epochs=epochs, max_steps=limit, monitor_every=0, **looks)
 
 
 def merit(run: store.Run, reference: store.Run) -> float:

@@ -20,6 +20,7 @@ from accord.errors import AccordError
 
 CONFIG, RESULT, HISTORY = "config.json", "result.json", "history.json"
 CHECKPOINT, STEPS = "checkpoint.safetensors", "steps"
+MASK, FULL = "mask.safetensors", "full"  # of sparse runs: what is trained, and looks at that and the rest
 TRIALS = "search"  # folder of the runs by which something was chosen; they are no results
 
 
@@ -57,6 +58,30 @@ class Score(BaseModel):
     measures: dict[str, Measure] = {}
 
 
+class Sparsity(BaseModel):
+    """What a sparse run trained.
+
+    Args:
+        trainable: scalars that were trained, heads included.
+        total: scalars of the model.
+        shared: scalars of the model that are no head's.
+        selected: of these, the ones that were trained.
+        density: ``selected / shared``.
+        hash: SHA-256 of the mask.
+        seconds: that the selection took, the gradients that it looked at included.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trainable: int
+    total: int
+    shared: int
+    selected: int
+    density: float
+    hash: str
+    seconds: float
+
+
 class Result(BaseModel):
     """What a finished run amounts to.
 
@@ -74,6 +99,7 @@ class Result(BaseModel):
         loading_seconds: of ``seconds``, how many were spent waiting for batches; None if unknown.
         wall_seconds: from beginning to end, all sittings together, loading and evaluation included; None if unknown.
         peak_bytes: the most memory that training took beyond libraries and data, see ``memory.Peak``; None if unknown.
+        sparse: of a sparse run, what it trained.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,6 +117,7 @@ class Result(BaseModel):
     loading_seconds: float | None = None
     wall_seconds: float | None = None
     peak_bytes: int | None = None
+    sparse: Sparsity | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +154,18 @@ class Run:
         Raises:
             AccordError: if a part of it is damaged.
         """
-        folder = self.path / STEPS
+        return self._read(STEPS)
+
+    def looks(self) -> record.Record | None:
+        """The looks of a sparse run at its ``trained`` and ``frozen`` weights, or None if there are none.
+
+        Raises:
+            AccordError: if a part of it is damaged.
+        """
+        return self._read(FULL)
+
+    def _read(self, name: str) -> record.Record | None:
+        folder = self.path / name
         return record.read(folder) if record.parts(folder) else None
 
     @property

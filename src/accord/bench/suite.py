@@ -12,10 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from accord import methods, problems
+from accord.bench import additions
 from accord.bench.config import explain
 from accord.errors import AccordError, nearest
 
 WEIGHTED = "WeightedSum"  # in the list of methods: weighted sums, weights and rate chosen on validation data
+DENSE = "dense"  # in the list of rules: everything is trained
+WHOLE = "shared"  # in the list of splits: every layer stays shared
 EVERY = "every problem"  # key of a setting that is given once for all
 SHARED = "hard"  # the architecture of a problem that does not say otherwise, and of tasks that are trained alone
 Place = tuple[str | int, ...]
@@ -28,6 +31,17 @@ def _problem(text: str) -> str:
 
 def _method(text: str) -> str:
     return text if text == WEIGHTED else _spelled(text, methods.parse)
+
+
+def _rule(text: str) -> str:
+    return text if text == DENSE else _spelled(text, additions.parse_rule)
+
+
+def _layers(value: Any) -> Any:
+    """One layer, or a list of those that are split together; ``shared`` is none."""
+    if value == WHOLE:
+        return ()
+    return tuple(value) if isinstance(value, list) else (value,)
 
 
 def _spelled(text: str, parse: Callable[[str], object]) -> str:
@@ -64,6 +78,11 @@ Spellings = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 Seeds = Annotated[
     list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_distinct), BeforeValidator(_counted)
 ]
+Rules = Annotated[list[Annotated[str, AfterValidator(_rule)]], Field(min_length=1), AfterValidator(_distinct)]
+Layers = Annotated[tuple[str, ...], BeforeValidator(_layers)]
+Splits = Annotated[list[Layers], Field(min_length=1), AfterValidator(_distinct)]
+Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Strengths = Annotated[list[Strength], Field(min_length=1), AfterValidator(_distinct)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -109,6 +128,13 @@ class Suite(BaseModel):
         architectures: spellings, tried with every problem; None: the problem's own.
         encoders: likewise.
         single_tasks: whether each task is trained alone as well: the baselines of Delta-m.
+        sparse: rules of ``accord.sparse``, tried with every method; ``dense`` trains everything. None: dense alone.
+        sparse_order: see ``RunConfig``.
+        sparse_look: see ``RunConfig``.
+        sparse_single_tasks: whether each task is trained alone under every rule, too; no baseline of anything.
+        split: layers that every task gets a copy of, tried likewise: a name, a list of names that are split together,
+            or ``shared``. None: everything stays shared.
+        anchor: pulls towards the initial values, tried likewise; 0 is none. None: none alone.
         epochs: of every problem, or by problem; else the problem's own.
         lr: learning rate, likewise.
         optimizer: see ``RunConfig``, as for the next three.
@@ -129,6 +155,12 @@ class Suite(BaseModel):
     architectures: Spellings | None = None
     encoders: Spellings | None = None
     single_tasks: bool = False
+    sparse: Rules | None = None
+    sparse_order: Literal["mask-then-combine", "combine-then-mask"] = "mask-then-combine"
+    sparse_look: Annotated[int, Field(ge=0)] | None = None
+    sparse_single_tasks: bool = False
+    split: Splits | None = None
+    anchor: Strengths | None = None
     epochs: Annotated[dict[str, Count], BeforeValidator(_for_every)] = {}
     lr: Annotated[dict[str, Rate], BeforeValidator(_for_every)] = {}
     optimizer: Literal["Adam", "AdamW", "SGD"] = "Adam"
@@ -219,8 +251,6 @@ def parse(text: str, name: str) -> Suite:
 
 def _explained(entry: Any) -> str:
     """One of pydantic's findings in one line."""
-    if entry["loc"][:1] == ("sparse",):
-        return "sparse settings come with a later version of accord; leave 'sparse' out."
     inner = entry["loc"][:1] == ("search",)
     return explain(entry, Search.model_fields if inner else Suite.model_fields, "the suite")
 
@@ -242,6 +272,10 @@ def _inconsistent(suite: Suite) -> Iterator[tuple[Place, str]]:
                     (field, key),
                     f"{field} is given for {key!r}, which is no problem of the suite.{nearest(key, names)}",
                 )
+    rules = [rule for rule in suite.sparse or () if rule != DENSE]
+    for field in ("sparse_order", "sparse_look", "sparse_single_tasks"):
+        if not rules and getattr(suite, field) != Suite.model_fields[field].default:
+            yield (field,), f"{field} is given without a rule; say sparse: ['PSN(density=0.6)'] as well."
     if WEIGHTED in suite.methods and not (suite.search and suite.search.weights):
         yield (
             ("methods", suite.methods.index(WEIGHTED)),

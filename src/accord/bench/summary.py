@@ -63,7 +63,7 @@ def summarise(runs: Sequence[Run]) -> list[Row]:
     plain = reference({label: next(iter(group.values())) for label, group in groups.items()})
     single: dict[int, Scores] = {}
     for run in finished:
-        if run.config.tasks is not None and len(run.config.tasks) == 1:
+        if run.config.baseline:
             single.setdefault(run.config.seed, {}).update(_scores(run))
     return [
         _row(label, group, {} if plain == label else groups.get(plain or "", {}), single)
@@ -103,14 +103,15 @@ def short(label: str) -> str:
     """
     if len(label) <= LONG:
         return label
-    spelling, *settings = label.split(" · ")
+    name, *settings = label.split(" · ")
+    spelling, *added = name.split(" + ")
     try:
         method = methods.parse(spelling)
     except AccordError:  # a name that the user gave
         return label
     default = {f.name: f.default for f in dataclasses.fields(method)}  # type: ignore[arg-type]
     kept = [f"{name}={getattr(method, name)!r}" for name in default if getattr(method, name) != default[name]]
-    return " · ".join([f"{type(method).__name__}({', '.join(kept)})", *settings])
+    return " · ".join([" + ".join([f"{type(method).__name__}({', '.join(kept)})", *added]), *settings])
 
 
 def scores_of(run: Run) -> dict[str, float]:

@@ -6,17 +6,22 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from accord import problems
+from accord.bench import store
 from accord.bench.config import RunConfig
 from accord.bench.memory import Peak
+from accord.bench.prepared import Prepared
 from accord.monitor import Monitor
 from accord.problems import Batch, Part, seeds
 from accord.sharing import discover
+
+if TYPE_CHECKING:
+    from accord.sparse.mask import Mask
 
 
 class Training:
@@ -25,19 +30,22 @@ class Training:
     Args:
         config: of the run.
         record: folder for what the Monitor sees.
+        mask: of a sparse run that goes on; None: it is chosen now.
+        looks: folder for looks at trained and frozen weights; by default beside the other record.
     """
 
-    def __init__(self, config: RunConfig, record: Path) -> None:
+    def __init__(self, config: RunConfig, record: Path, mask: Mask | None = None, looks: Path | None = None) -> None:
         self._began, self._earlier = time.perf_counter(), 0.0
         self.config = config
         self.problem = problems.parse(config.problem)
         self.tasks = config.tasks or self.problem.tasks
         self.data = self.problem.data(config.seed)
         self.peak = Peak()
-        self.model = self.problem.model(config.seed)
-        self.optimizer: torch.optim.Optimizer = getattr(torch.optim, config.optimizer)(
-            self.model.parameters(), lr=config.lr
-        )
+        looks = record.with_name(store.FULL) if looks is None else looks
+        self.prepared = Prepared(config, self.problem, self.data.train, mask, looks)
+        self.model = self.prepared.model
+        kind = getattr(torch.optim, config.optimizer)
+        self.optimizer: torch.optim.Optimizer = kind(self.prepared.parameters(), lr=config.lr)
         self.balancer = config.balancer(self.model)
         self.balancer.optimizer = self.optimizer
         self.monitor: Monitor | None = None
@@ -46,6 +54,7 @@ class Training:
                 self.model, every=config.monitor_every, blocks=config.blocks, path=record, optimizer=self.optimizer
             )
             self.monitor.attach(self.balancer)
+        self.prepared.attach(self.balancer)
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
         self.loading_seconds = 0.0
@@ -116,7 +125,7 @@ class Training:
         self.optimizer.zero_grad()
         step = self.balancer.backward(lambda: self.losses(batch), **given)
         self.optimizer.step()
-        self.problem.after_step(self.model)
+        self.prepared.after_update()
         if method.needs_losses_after:
             self.balancer.after_step()
         self.steps += 1
@@ -160,12 +169,19 @@ class Training:
         own = sum(p.numel() for head in sharing.heads for p in head)
         return own + sum(p.numel() for p in sharing.shared), sharing.size
 
+    def close(self) -> None:
+        """What was measured is on the disk afterwards."""
+        if self.monitor is not None:
+            self.monitor.close()
+        self.prepared.close()
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that an unbroken run would go on with; what was measured so far is on the disk afterwards."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "balancer": self.balancer.state_dict(),
+            "prepared": self.prepared.state_dict(),
             "monitor": None if self.monitor is None else self.monitor.state_dict(),
             "random": torch.get_rng_state(),
             "history": self.history,
@@ -181,6 +197,7 @@ class Training:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.balancer.load_state_dict(state["balancer"])
+        self.prepared.load_state_dict(state.get("prepared", {}))  # checkpoints of earlier versions lack it
         if self.monitor is not None:
             self.monitor.load_state_dict(state["monitor"])
         torch.set_rng_state(state["random"])

@@ -107,8 +107,9 @@ def _tell_costs(arms: Sequence[RunConfig], costs: dict[str, Any]) -> None:
     table = show.grid("problem", "method", "ms/step", "x plain sum", "steps")
     for arm in arms:
         if arm.tasks is None:
-            found = costs[arm.problem]["methods"][arm.method]
-            steps = arm.max_steps or costs[arm.problem]["steps_per_epoch"] * arm.epochs
+            here = costs[cost.where(arm)]
+            found = here["methods"][cost.named(arm)]
+            steps = arm.max_steps or here["steps_per_epoch"] * arm.epochs
             ratio = found["milliseconds"] / found["plain"]
             table.add_row(arm.problem, arm.label, f"{found['milliseconds']:.2f}", f"{ratio:.2f}", str(steps))
     show.console().print(table)

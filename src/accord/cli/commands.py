@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from accord.bench import store
+from accord.bench import store, suite
 from accord.bench.config import RunConfig, configure
 from accord.cli import bench, compare, data, show, tpp
 from accord.cli import demo as showcase
@@ -106,6 +107,15 @@ def run(
     lr: Annotated[float | None, typer.Option(help="Learning rate; default: the problem's.")] = None,
     optimizer: Annotated[str, typer.Option(help="Adam, AdamW or SGD.")] = "Adam",
     monitor_every: Annotated[int, typer.Option(help="Measure every n-th step; 0: never.")] = 10,
+    sparse: Annotated[
+        list[str] | None, typer.Option(help="Train only what a rule selects, such as 'PSN(k=300)'; dense: everything.")
+    ] = None,
+    sparse_look: Annotated[int | None, typer.Option(help="Look at the frozen weights too, every n-th step.")] = None,
+    sparse_order: Annotated[str | None, typer.Option(help="mask-then-combine or combine-then-mask.")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="A layer of which every task gets a copy; as many as wanted.")
+    ] = None,
+    anchor: Annotated[float | None, typer.Option(help="Pull shared parameters towards their initial values.")] = None,
     select: Annotated[str, typer.Option(help="Test metrics after the last epoch, or the best on validation.")] = "last",
     threads: Annotated[int, typer.Option(help="PyTorch's threads per run.")] = 1,
     jobs: Annotated[int, typer.Option(help="Runs beside each other, each in a process of its own.")] = 1,
@@ -119,7 +129,13 @@ def run(
     }  # fmt: skip
     common = {name: value for name, value in common.items() if value is not None}
     several = {"scale": scale, "heads": heads, "engine": engine, "monitor_every": monitor_every}
-    chosen: list[dict[str, Any]] = [{"method": text, **several} for text in method or ["Sum()"]]
+    if split:
+        several["split"] = tuple(split)
+    if anchor is not None:
+        several["anchor"] = anchor
+    rules = _rules(sparse or [suite.DENSE], sparse_look=sparse_look, sparse_order=sparse_order)
+    pairs = itertools.product(rules, method or ["Sum()"])
+    chosen: list[dict[str, Any]] = [{"method": text, **several, **rule} for rule, text in pairs]
     if single_tasks:
         chosen += [{"tasks": (task,), "monitor_every": 0} for task in parse(problem).tasks]
     configs = [configure(**common, **extra, seed=seed) for extra in chosen for seed in range(seeds)]
@@ -127,6 +143,16 @@ def run(
     show.table(runs)
     folder = out / configs[0].problem
     print(f"\nStored in {folder}. For the report: accord report {shlex.quote(str(folder))}")
+
+
+def _rules(spellings: Sequence[str], **given: Any) -> list[dict[str, Any]]:
+    """The settings of each rule; none for ``dense``."""
+    known = {name: value for name, value in given.items() if value is not None}
+    rules = [{} if text == suite.DENSE else {"sparse": text, **known} for text in spellings]
+    if known and not any(rules):
+        option = next(iter(known)).replace("_", "-")
+        raise AccordError(f"--{option} is given without a rule; say --sparse RULE as well.")
+    return rules
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from accord import methods
-from accord.bench import comparison, wording
+from accord.bench import additions, comparison, wording
 from accord.bench.labels import labels
 from accord.bench.store import Run, load_runs
 from accord.cli import show
@@ -92,13 +92,22 @@ def _chosen(arms: dict[str, list[Run]], name: str | None, option: str, where: st
         raise AccordError(f"{where} holds {len(arms)} methods ({', '.join(arms)}); name one with {option}.")
     if name in arms:
         return name
+    method, *added = name.split(" + ")
     try:
-        spelled = repr(methods.parse(name))
+        spelled = " + ".join([repr(methods.parse(method)), *map(_rule, added)])
     except AccordError:
         spelled = name
     if spelled in arms:
         return spelled
     raise AccordError(f"{where} holds no run of {name!r}.{nearest(name, arms)} It holds {', '.join(arms) or 'none'}.")
+
+
+def _rule(text: str) -> str:
+    """The one right spelling of a rule; what else is added to a method stays as it is written."""
+    try:
+        return additions.spelled(text)
+    except AccordError:
+        return text
 
 
 def table(entry: comparison.Difference, names: tuple[str, str]) -> object:

@@ -100,8 +100,9 @@ def execute(
 def table(runs: Sequence[store.Run]) -> None:
     """Print the results, then conflict and harm: means over seeds ± half of the 95 % interval."""
     rows = summary.summarise(runs)
-    shown = [row for row in rows if not row.label.startswith("single-")]
-    alone = {task: row.test[task] for row in rows if row.label.startswith("single-") for task in row.test}
+    single = [row for row in rows if row.label.startswith("single-") and " + " not in row.label]
+    shown = [row for row in rows if row not in single]
+    alone = {task: row.test[task] for row in single for task in row.test}
     metric = {task: entry["metric"] for run in runs for task, entry in (run.result or {}).get("test", {}).items()}
     names, cells = _scores(metric)
     head = grid("method", *names, "Δm %", "ms/step")

@@ -153,8 +153,8 @@ Groups = dict[str, tuple[Trial, ...]]
 def _sorted(runs: Sequence[Run]) -> tuple[Groups, list[Trial]]:
     """The trials of all tasks by label, and those of one task alone."""
     trials = [Trial(run, _record(run)) for run in sorted(runs, key=lambda run: (run.label, run.config.seed))]
-    alone = [trial for trial in trials if len(trial.run.config.tasks or ()) == 1]
-    whole = [trial for trial in trials if trial not in alone]
+    alone = [trial for trial in trials if trial.run.config.baseline]
+    whole = [trial for trial in trials if len(trial.run.config.tasks or ()) != 1]  # one task, sparse, is neither
     return _grouped(whole, labels([trial.run for trial in whole])), alone
 
 

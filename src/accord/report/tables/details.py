@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from accord.bench.labels import GIVEN
+from accord.bench.labels import ADDITIONS, GIVEN
 from accord.report.study import Arm, Study, Trial
 from accord.report.table import Column, Table
 from accord.report.text import UNDEFINED, fixed, listing, share, whole
@@ -14,11 +14,12 @@ def settings(study: Study) -> Table:
     """Every setting, with all the values that occur."""
     trials = [trial for arm in (*study.arms, *study.singles.values()) for trial in arm.trials]
     values: dict[str, Counter[str]] = {}
+    added = any(trial.run.config.additions for trial in trials)
     for trial in trials:
         config = trial.run.config
         about = {"machine": config.machine, **{f"{name} version": text for name, text in config.versions.items()}}
         for key, value in {**config.settings(), **about}.items():
-            if key not in (*GIVEN, "tasks"):
+            if key not in (*GIVEN, "tasks") and (key not in ADDITIONS or added):
                 values.setdefault(key, Counter())[_shown(value)] += 1
     seeds = sorted({trial.seed for trial in trials})
     rows = [("problem", study.problem), ("tasks", listing(study.tasks)), ("seeds", listing([str(s) for s in seeds]))]

@@ -1,0 +1,131 @@
+"""The model of a run with what the configuration adds to it: layers of their own, a mask, an anchor."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from accord import problems, sparse
+from accord.balancer import Balancer
+from accord.bench.anchor import Anchor
+from accord.bench.config import RunConfig
+from accord.problems import Part, seeds
+from accord.sharing import discover
+from accord.undisturbed import undisturbed
+
+if TYPE_CHECKING:
+    from accord.sparse.mask import Mask
+
+HEADS = "heads"  # every architecture of ours keeps the heads of its tasks there
+BATCHES = 32  # of the training data, at most, for rules that look at gradients
+NUMBERS = ("trainable", "total", "shared", "selected", "density", "hash")  # of a mask, in a result
+REGIME = "scratch"  # our problems begin with random weights: norms and embeddings are trained
+
+
+class Prepared:
+    """A model made ready for a run. Without additions it is the problem's model, and nothing else happens.
+
+    Args:
+        config: of the run.
+        problem: makes the model, and the losses for rules that look at gradients.
+        train: training data; rules that look at gradients see the first batches of an order of their own.
+        mask: of a run that goes on; it is never made a second time.
+        looks: folder for the record of looks at trained and frozen weights.
+    """
+
+    def __init__(
+        self, config: RunConfig, problem: problems.Problem, train: Part, mask: Mask | None, looks: Path
+    ) -> None:
+        self.config, self.problem, self._train = config, problem, train
+        self.model = problem.model(config.seed)
+        self.seconds = 0.0  # that the selection took
+        self.sparse: sparse.SparseTraining | None = None
+        heads = self._heads() if config.sparse is not None or config.anchor is not None else ()
+        if config.sparse is not None:
+            self.sparse = self._select(heads, mask, looks)
+        self.anchor = None if config.anchor is None else self._anchor(heads, config.anchor)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimiser is given."""
+        return list(self.model.parameters() if self.sparse is None else self.sparse.parameters())
+
+    def attach(self, balancer: Balancer) -> None:
+        """Look at the steps of this Balancer, and do what they need."""
+        if self.sparse is not None:
+            self.sparse.attach(balancer)
+
+    def after_update(self) -> None:
+        """The optimiser has made its step."""
+        if self.anchor is not None:
+            self.anchor.pull()
+        self.problem.after_step(self.model)
+
+    def summary(self) -> dict[str, Any] | None:
+        """What is trained, as ``store.Sparsity``; None where everything is."""
+        if self.sparse is None:
+            return None
+        numbers = {name: getattr(self.sparse.mask, name) for name in NUMBERS}
+        return {**numbers, "seconds": self.seconds}
+
+    def close(self) -> None:
+        """The looks are on the disk afterwards."""
+        if self.sparse is not None:
+            self.sparse.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs beside the model's own state."""
+        return {} if self.sparse is None else {"sparse": self.sparse.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there.
+
+        Raises:
+            AccordError: if the state belongs to another mask.
+        """
+        if self.sparse is not None:
+            self.sparse.load_state_dict(state["sparse"])
+
+    def _select(self, heads: tuple[str, ...], mask: Mask | None, looks: Path) -> sparse.SparseTraining:
+        config, began = self.config, time.perf_counter()
+        assert config.sparse is not None
+        made = sparse.SparseTraining(
+            self.model, config.sparse if mask is None else mask, heads=heads, regime=REGIME,
+            losses=self._losses() if mask is None else None, order=config.sparse_order, trains=config.sparse_trains,
+            look=config.looks, path=looks if config.looks else None, seed=config.seed,
+        )  # fmt: skip
+        self.seconds = time.perf_counter() - began
+        return made
+
+    def _heads(self) -> tuple[str, ...]:
+        """The tasks' own parameters: the module ``heads`` if there is one, else what a single loss reaches."""
+        if isinstance(getattr(self.model, HEADS, None), nn.Module):
+            return (HEADS,)
+        batch = next(iter(self._train))
+        with undisturbed(self.model, grad=True):
+            found = discover(self.model, self.problem.losses(self.model, batch)).heads
+        own = {p for head in found for p in head}
+        return tuple(name for name, p in self.model.named_parameters() if p in own)
+
+    def _losses(self) -> Iterator[Mapping[str, Tensor]]:
+        """The losses of the first training batches, one after the other; the model is left as it was."""
+        self.model.train()
+        order = self._train.shuffled(seeds.generator(self.config.seed, "selection"))
+        for batch in itertools.islice(order, BATCHES):
+            with undisturbed(self.model, grad=True):
+                losses = self.problem.losses(self.model, batch)
+                yield {task: losses[task] for task in self.config.tasks or self.problem.tasks}
+
+    def _anchor(self, heads: tuple[str, ...], strength: float) -> Anchor:
+        """Everything but the heads, as it is now."""
+        trained = {id(p) for p in self.parameters()}
+        held = [
+            p
+            for name, p in self.model.named_parameters()
+            if id(p) in trained and not any(name == head or name.startswith(f"{head}.") for head in heads)
+        ]
+        return Anchor(held, strength, self.config.lr)
