@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "record": {"step", "errors"},
     "monitor": {"balancer", "engines", "blocks", "losses", "step", "record", "pace", "errors"},
     "schedule": {"conflict", "step", "errors"},
+    "restructure": {"conflict", "record", "sharing", "undisturbed", "errors"},
     "lookahead": {"errors"},
     "data": {"errors"},
     "tpp": set(),
