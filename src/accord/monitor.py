@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, get_args
@@ -47,11 +47,14 @@ class Monitor:
         model: names the blocks.
         every: look at every n-th step. One of ``every`` and ``budget``; by default ``budget=0.05``.
         budget: share of the training time that looking may take; the interval adapts to it, between 10 and 200 steps.
-        blocks: ``module`` (weights and bias of a layer together), ``tensor`` or ``total``.
+        blocks: ``module`` (weights and bias of a layer together), ``tensor``, ``total``, or the name of each
+            parameter's block.
         path: folder for Parquet parts; None keeps the steps in memory.
         optimizer: shows the Monitor the step that was really taken, for harm after momentum and preconditioning; what
             it did to each loss is exact where the engine holds the gradients (``stacked``), and estimated from
             sketches under ``segmented``.
+        shared: parameters (tensors, names or prefixes) that enter the Gramian of ``observe``; default all that several
+            losses reach. A Balancer has its own ``shared=``.
 
     Raises:
         AccordError: for both ``every`` and ``budget``, or a value out of range.
@@ -78,11 +81,12 @@ class Monitor:
         *,
         every: int | None = None,
         budget: float | None = None,
-        blocks: Granularity = "module",
+        blocks: Granularity | Mapping[Tensor, str] = "module",
         path: str | os.PathLike[str] | None = None,
         optimizer: Optimizer | None = None,
+        shared: Iterable[str | Tensor] | None = None,
     ) -> None:
-        if blocks not in get_args(Granularity):
+        if not isinstance(blocks, Mapping) and blocks not in get_args(Granularity):
             raise AccordError(f"blocks={blocks!r} is not known.{nearest(str(blocks), get_args(Granularity))}")
         compiled.keep_buffers(model)
         if any(getattr(m, "static_graph", False) is True for m in model.modules()):
@@ -90,7 +94,7 @@ class Monitor:
                 "DistributedDataParallel(static_graph=True) counts backward passes; set static_graph=False."
             )
         self.blocks = blocks
-        self.starter = Starter(model, "auto", None, None)
+        self.starter = Starter(model, "auto", shared if shared is None else tuple(shared), None)
         self.pace = Pace(every, 0.05 if every is None and budget is None else budget)
         self.writer = None if path is None else Writer(path)
         self.rows: list[Row] = []  # in memory, without a path
@@ -105,7 +109,8 @@ class Monitor:
 
     def __repr__(self) -> str:
         pace = f"every={self.pace.every}" if self.pace.every else f"budget={self.pace.budget}"
-        return f"Monitor({pace}, blocks={self.blocks!r}, looks={self.pace.looks}, overhead={self.overhead:.1%})"
+        blocks = list(dict.fromkeys(self.blocks.values())) if isinstance(self.blocks, Mapping) else self.blocks
+        return f"Monitor({pace}, blocks={blocks!r}, looks={self.pace.looks}, overhead={self.overhead:.1%})"
 
     @property
     def overhead(self) -> float:
@@ -153,7 +158,7 @@ class Monitor:
         self.receive(step, engine, columns)
         return step
 
-    def due(self) -> Granularity | None:
+    def due(self) -> Granularity | Mapping[Tensor, str] | None:
         """The blocks to measure in the step that begins now, or None to leave it alone; see ``probe.Probe``."""
         self._finish()
         return self.blocks if self.pace.begin() else None

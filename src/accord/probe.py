@@ -15,7 +15,7 @@ from accord.step import Step
 class Probe(Protocol):
     """What a Monitor is to the Balancer."""
 
-    def due(self) -> Granularity | None:
+    def due(self) -> Granularity | Mapping[Tensor, str] | None:
         """The blocks to measure in this step, or None to leave it alone."""
 
     def receive(self, step: Step, engine: Engine | None, columns: Sequence[int]) -> None:

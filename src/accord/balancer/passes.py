@@ -68,7 +68,7 @@ class Pass:
     tasks: tuple[str, ...]
     columns: list[int]
     index: int
-    probe: Granularity | None
+    probe: Granularity | Mapping[Tensor, str] | None
     generator: Callable[[torch.device], torch.Generator]
     unit: Tensor | None = None
     features: Sequence[Tensor] | None = None

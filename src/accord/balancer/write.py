@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
@@ -41,3 +41,13 @@ def write_heads(
     for own, found, weight in zip(heads, gradients, weights, strict=True):
         if weight is not None:
             write(own, [None if g is None else g * weight if weight != 1.0 else g.clone() for g in found])
+
+
+def drop(parameters: Iterable[Tensor]) -> None:
+    """Forget the gradients of tensors that are looked at and not trained.
+
+    Args:
+        parameters: leaves.
+    """
+    for p in parameters:
+        p.grad = None

@@ -137,7 +137,9 @@ class Starter:
             self.reduce([numbers])
         return numbers
 
-    def look(self, losses: Mapping[str, Tensor], granularity: Granularity | None) -> Engine | None:
+    def look(
+        self, losses: Mapping[str, Tensor], granularity: Granularity | Mapping[Tensor, str] | None
+    ) -> Engine | None:
         """The task gradients beside a step that does not need them; the graph stays for the step itself.
 
         Args:

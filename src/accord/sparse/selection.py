@@ -46,6 +46,12 @@ class Selection(ABC):
     def scatter_(self, dense: Tensor, compact: Tensor) -> Tensor:
         """Write compact scalars back into the dense tensor, in place; returns it."""
 
+    def clear(self, dense: Tensor) -> Tensor:
+        """A copy with zeros at the selected places, whatever stood there."""
+        rest = dense.clone(memory_format=torch.contiguous_format)
+        rest.view(-1)[self.places(dense.shape)] = 0
+        return rest
+
     def to(self, device: torch.device | str) -> Self:
         """The same places on another device."""
         return type(self)(self.index.to(device))
