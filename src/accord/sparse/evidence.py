@@ -116,6 +116,8 @@ def collect(
         AccordError: for unknown names, without batches, for other tasks in some batch, for gradients that are not
             finite, and where no loss reaches any of the parameters.
     """
+    if not names:
+        return {}
     known = {owner.name: owner for owner in owners(model)}
     for name in names:
         if name not in known:
