@@ -138,6 +138,10 @@ class Mask:
         missing = {"rule", "origin", "hash", "shapes", "forms", "indices", *LISTS} - set(state)
         if missing:
             raise AccordError(f"the state of the mask lacks {', '.join(sorted(missing))}; take one from state_dict().")
+        if set(state["forms"]) != set(state["indices"]):
+            raise AccordError(
+                "the state of the mask is damaged: its places and their forms do not have the same names."
+            )
         mask = cls(
             rule=state["rule"],
             selections={name: _selection(form, state["indices"][name]) for name, form in state["forms"].items()},
