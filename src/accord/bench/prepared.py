@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
-from accord import problems, sparse
+from accord import problems
 from accord.balancer import Balancer
 from accord.bench.anchor import Anchor
 from accord.bench.config import RunConfig
 from accord.problems import Part, seeds
+from accord.restructure import task_specific
 from accord.sharing import discover
+from accord.sparse.mask import Mask
+from accord.sparse.training import SparseTraining
 from accord.undisturbed import undisturbed
-
-if TYPE_CHECKING:
-    from accord.sparse.mask import Mask
 
 HEADS = "heads"  # every architecture of ours keeps the heads of its tasks there
 BATCHES = 32  # of the training data, at most, for rules that look at gradients
@@ -43,8 +43,10 @@ class Prepared:
     ) -> None:
         self.config, self.problem, self._train = config, problem, train
         self.model = problem.model(config.seed)
+        if config.split is not None:
+            self.model = task_specific(self.model, config.split, problem.tasks)
         self.seconds = 0.0  # that the selection took
-        self.sparse: sparse.SparseTraining | None = None
+        self.sparse: SparseTraining | None = None
         heads = self._heads() if config.sparse is not None or config.anchor is not None else ()
         if config.sparse is not None:
             self.sparse = self._select(heads, mask, looks)
@@ -77,6 +79,13 @@ class Prepared:
         if self.sparse is not None:
             self.sparse.close()
 
+    def trained(self, parameters: Iterable[Tensor]) -> int:
+        """How many of these scalars are trained, each counted once."""
+        own: set[Tensor] = set(self.parameters())
+        if self.sparse is not None and self.sparse.trains == "all":  # the dense weights are counted, with all of theirs
+            own -= {site.placed.values for site in self.sparse.sites.values()}
+        return sum(p.numel() for p in parameters if p in own)
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs beside the model's own state."""
         return {} if self.sparse is None else {"sparse": self.sparse.state_dict()}
@@ -90,10 +99,10 @@ class Prepared:
         if self.sparse is not None:
             self.sparse.load_state_dict(state["sparse"])
 
-    def _select(self, heads: tuple[str, ...], mask: Mask | None, looks: Path) -> sparse.SparseTraining:
+    def _select(self, heads: tuple[str, ...], mask: Mask | None, looks: Path) -> SparseTraining:
         config, began = self.config, time.perf_counter()
         assert config.sparse is not None
-        made = sparse.SparseTraining(
+        made = SparseTraining(
             self.model, config.sparse if mask is None else mask, heads=heads, regime=REGIME,
             losses=self._losses() if mask is None else None, order=config.sparse_order, trains=config.sparse_trains,
             look=config.looks, path=looks if config.looks else None, seed=config.seed,
@@ -103,13 +112,15 @@ class Prepared:
 
     def _heads(self) -> tuple[str, ...]:
         """The tasks' own parameters: the module ``heads`` if there is one, else what a single loss reaches."""
-        if isinstance(getattr(self.model, HEADS, None), nn.Module):
-            return (HEADS,)
+        known = (HEADS,) if isinstance(getattr(self.model, HEADS, None), nn.Module) else ()
+        if known and self.config.split is None:
+            return known
         batch = next(iter(self._train))
         with undisturbed(self.model, grad=True):
-            found = discover(self.model, self.problem.losses(self.model, batch)).heads
-        own = {p for head in found for p in head}
-        return tuple(name for name, p in self.model.named_parameters() if p in own)
+            sharing = discover(self.model, self.problem.losses(self.model, batch))
+        own = {p for head in sharing.heads for p in head}
+        found = (name for name, p in self.model.named_parameters() if p in own and not name.startswith(f"{HEADS}."))
+        return (*known, *found)
 
     def _losses(self) -> Iterator[Mapping[str, Tensor]]:
         """The losses of the first training batches, one after the other; the model is left as it was."""

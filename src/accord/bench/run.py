@@ -7,19 +7,17 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from accord import problems, record, sparse
+from accord import problems, record
 from accord.bench import checkpoint, files, stats, store
 from accord.bench.config import RunConfig
 from accord.bench.training import Training
 from accord.errors import AccordError
 from accord.problems import seeds
-
-if TYPE_CHECKING:
-    from accord.sparse.mask import Mask
+from accord.sparse.mask import Mask
 
 
 def run(
@@ -153,14 +151,20 @@ def mask(folder: Path) -> Mask | None:
         AccordError: if its file is damaged.
     """
     path = folder / store.MASK
-    return sparse.load(path) if path.exists() else None
+    if not path.exists():
+        return None
+    state = checkpoint.load(path)
+    try:
+        return Mask.from_state(state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise checkpoint.damaged(path, error) from None
 
 
 def keep(training: Training, folder: Path) -> None:
     """Store the mask of a run that begins: it is chosen once, and whoever goes on with the run trains these weights."""
     made = training.prepared.sparse
     if made is not None and not (folder / store.MASK).exists():
-        sparse.save(made.mask, folder / store.MASK)
+        checkpoint.save(folder / store.MASK, made.mask.state_dict())
 
 
 def _result(training: Training) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +19,7 @@ from accord.bench.prepared import Prepared
 from accord.monitor import Monitor
 from accord.problems import Batch, Part, seeds
 from accord.sharing import discover
-
-if TYPE_CHECKING:
-    from accord.sparse.mask import Mask
+from accord.sparse.mask import Mask
 
 
 class Training:
@@ -166,8 +164,9 @@ class Training:
         """How many parameters the trained losses reach, and how many several of them reach."""
         self.model.eval()
         sharing = discover(self.model, self.losses(next(iter(self.data.test))))
-        own = sum(p.numel() for head in sharing.heads for p in head)
-        return own + sum(p.numel() for p in sharing.shared), sharing.size
+        own = sum(self.prepared.trained(head) for head in sharing.heads)
+        measured = (p for p, counts in zip(sharing.shared, sharing.measured, strict=True) if counts)
+        return own + self.prepared.trained(sharing.shared), self.prepared.trained(measured)
 
     def close(self) -> None:
         """What was measured is on the disk afterwards."""
@@ -194,10 +193,10 @@ class Training:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there; what the Monitor measured later is forgotten."""
+        self.prepared.load_state_dict(state.get("prepared", {}))  # checkpoints of earlier versions lack it
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.balancer.load_state_dict(state["balancer"])
-        self.prepared.load_state_dict(state.get("prepared", {}))  # checkpoints of earlier versions lack it
         if self.monitor is not None:
             self.monitor.load_state_dict(state["monitor"])
         torch.set_rng_state(state["random"])

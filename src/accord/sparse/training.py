@@ -190,6 +190,11 @@ class SparseTraining:
             raise AccordError("nothing was looked at; give SparseTraining(look=n) and attach it to the Balancer.")
         return self._looks.monitor.record()
 
+    def close(self) -> None:
+        """Write down what the looks saw, and stop writing."""
+        if self._looks.monitor is not None:
+            self._looks.monitor.close()
+
     def digests(self) -> dict[str, str]:
         """SHA-256 of everything frozen, by tensor; empty under ``trains="all"``."""
         if self.trains == "all":
