@@ -31,6 +31,7 @@ def carry(optimizer: Optimizer, model: TaskSpecific) -> int:
         AccordError: if it holds none of the chosen layers' parameters, or keeps its state as one vector (L-BFGS).
 
     Example:
+        >>> from accord.restructure import task_specific
         >>> net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
         >>> optimizer = torch.optim.AdamW(net.parameters(), lr=0.1)
         >>> net(torch.ones(1, 2)).sum().backward()

@@ -55,8 +55,8 @@ class Copies(nn.Module):
             AccordError: always.
         """
         raise AccordError(
-            f"this layer has a copy for each of {', '.join(self._modules)}, and no task is at hand: call the model that "
-            "task_specific returned, or call it within model.on(task)."
+            f"this layer has a copy for each of {', '.join(self._modules)}, and no task is at hand: call the model "
+            "that task_specific returned, or call it within model.on(task)."
         )
 
 

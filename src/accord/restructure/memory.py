@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
+from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from accord.errors import AccordError
@@ -31,24 +32,34 @@ class Memory:
     of PyTorch outside such modules. Tensors are the same if they are the same object; a call that is made several times
     in a run is answered in turn. What was computed from a task's own parameters is never remembered.
 
+    A head is only computed in the run of its task. Other runs get a copy of its output, or one that leaves its
+    statistics as they are: nobody reads that, but the model may look at its shape. ``wires`` tell if somebody did.
+
     Args:
         own: the tensors that belong to single tasks: parameters and buffers of the copies.
         modules: modules to be remembered as a whole.
+        heads: modules whose results only one task takes, with that task.
 
     Example:
         >>> layer, x = nn.Dropout(0.5), torch.ones(100)
         >>> memory = Memory([], [layer])
         >>> with memory.at_work():
-        ...     with memory.run():
+        ...     with memory.run("a"):
         ...         first = layer(x) + 1
-        ...     with memory.run():
+        ...     with memory.run("b"):
         ...         second = layer(x) + 1
         >>> second is first
         True
     """
 
-    def __init__(self, own: Iterable[Tensor], modules: Sequence[nn.Module]) -> None:
-        self._modules = modules
+    def __init__(
+        self, own: Iterable[Tensor], modules: Sequence[nn.Module], heads: Mapping[nn.Module, str] | None = None
+    ) -> None:
+        self._modules = dict.fromkeys([*modules, *(heads or {})])
+        self._heads = heads or {}
+        self._outputs: dict[nn.Module, list[Any]] = {module: [] for module in self._heads}
+        self._task = ""
+        self.wires: list[Tensor] = []  # leaves of the graphs of what stands in the place of heads' outputs
         self._own = WeakTensorKeyDictionary()
         self._mark(list(own))
         self._answers: dict[Any, list[Any]] = {}
@@ -77,16 +88,17 @@ class Memory:
                     vars(module).pop(name, None)
                 else:
                     vars(module)[name] = was
-            for found in (self._own, self._answers, self._tensors, self._kept, self._results):
+            for found in (self._own, self._answers, self._tensors, self._kept, self._results, self._outputs):
                 found.clear()
 
     @contextmanager
-    def run(self) -> Iterator[None]:
+    def run(self, task: str) -> Iterator[None]:
         """The run for one task.
 
         Raises:
             AccordError: if it changed in place what all tasks share.
         """
+        self._task = task
         self._made.clear()
         earlier = list(self._tensors.values())
         yield
@@ -112,11 +124,46 @@ class Memory:
         try:
             if aside:  # a compiled module would have to be compiled together with the mode
                 self._mode.__exit__(None, None, None)
-            return self._ask(module, call, args, kwargs)
+            head = self._heads.get(module)
+            if head is not None and head != self._task:
+                return self._elsewhere(module, call, args, kwargs)
+            result = self._ask(module, call, args, kwargs)
+            if head is not None:
+                self._outputs[module].append(result)
+            return result
         finally:
             if aside:
                 self._mode.__enter__()
             self._inside -= 1
+
+    def _elsewhere(
+        self, head: nn.Module, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Something in the place of another task's output."""
+        turn = self._made[head]
+        self._made[head] += 1
+        if turn < len(self._outputs[head]):
+            result = self._outputs[head][turn]
+        else:
+            training = [part for part in head.modules() if part.training]
+            try:
+                for part in training:
+                    part.training = False
+                with torch.no_grad():
+                    result = call(*args, **kwargs)
+            finally:
+                for part in training:
+                    part.training = True
+        result = tree_map_only(Tensor, self._wired, result)
+        self._mark(result)
+        return result
+
+    def _wired(self, tensor: Tensor) -> Tensor:
+        """A copy of a tensor, with a graph that tells who has used it."""
+        if not tensor.is_floating_point():
+            return tensor.detach().clone()
+        self.wires.append(torch.zeros((), dtype=tensor.dtype, device=tensor.device, requires_grad=True))
+        return tensor.detach() + self.wires[-1]
 
     def _ask(self, what: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         spelled: list[Any] = [what, torch.is_grad_enabled()]

@@ -7,14 +7,17 @@ from contextlib import contextmanager
 from typing import Any, Literal, Self, cast, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from accord.errors import AccordError, nearest
 from accord.restructure.choose import find, inside
 from accord.restructure.copies import Copies
+from accord.restructure.heads import heads, refuse_unused, touched
 from accord.restructure.memory import Memory
+from accord.undisturbed import undisturbed
 
 Pick = Literal["name", "position", "whole"] | Callable[[Any, str], Any]
+Compute = Callable[[str], Mapping[str, Any]]  # from a task to results by task, its own among them if it has one
 
 
 def task_specific(
@@ -87,6 +90,7 @@ class TaskSpecific(nn.Module):
         self.layers, self.tasks, self.pick = layers, tasks, pick
         self._task: str | None = None
         self._memory: Memory | None = None
+        self._heads: dict[bool, dict[str, str]] = {}  # by mode: modules that serve one task, with that task
 
     def __getattr__(self, name: str) -> Any:
         base = vars(self).get("base")
@@ -116,12 +120,62 @@ class TaskSpecific(nn.Module):
         """
         if self._task is not None:
             return self.base(*args, **kwargs)
-        outputs = {}
-        with self.one_pass():
-            for task in self.tasks:
-                with self.on(task):
-                    outputs[task] = self._own(self.base(*args, **kwargs), task)
+        outputs = self._runs(lambda task: {task: self._own(self.base(*args, **kwargs), task)})
         return tuple(outputs.values()) if self.pick == "position" else outputs
+
+    def by_task(self, compute: Callable[[], Mapping[str, Any]], *, remember: bool = True) -> dict[str, Any]:
+        """What a function that calls the model gives for each task, from the run with that task's copies.
+
+        It serves functions that know nothing of copies, such as one that computes the losses of all tasks. A task that
+        they leave out is left out.
+
+        Args:
+            compute: calls the model and returns something for each task.
+            remember: compute once what the tasks have in common. Leave it out for an evaluation of many batches, whose
+                results would all be kept to its end.
+
+        Example:
+            >>> net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+            >>> model = task_specific(net, "1", ["a", "b"])
+            >>> def losses():
+            ...     y = model(torch.ones(3, 2))
+            ...     return {"a": y[:, 0].mean(), "b": y[:, 1].mean()}
+            >>> list(model.by_task(losses))
+            ['a', 'b']
+        """
+        if not remember:
+            return self._each(lambda task: compute())
+        return self._runs(lambda task: compute())
+
+    def _runs(self, compute: Compute) -> dict[str, Any]:
+        """The results of one pass by task."""
+        if not torch.is_grad_enabled():
+            return self._pass(compute, {})[0]
+        if self.training not in self._heads:
+            # A trial in which every run computes all heads tells which module is whose.
+            with undisturbed(self.base, grad=True):
+                found, _ = self._pass(compute, {})
+            if len(found) == len(self.tasks):
+                refuse_unused(self.copies(), found)
+                self._heads[self.training] = heads(self.base, self.layers, found)
+        found, wires = self._pass(compute, self._heads.get(self.training, {}))
+        if wires and touched(found, wires):  # the model has branched in another way: rather compute too much
+            self._heads[self.training] = {}
+            found, _ = self._pass(compute, {})
+        return found
+
+    def _pass(self, compute: Compute, names: Mapping[str, str]) -> tuple[dict[str, Any], list[Tensor]]:
+        with self._remembering(names) as memory:
+            return self._each(compute), memory.wires
+
+    def _each(self, compute: Compute) -> dict[str, Any]:
+        found = {}
+        for task in self.tasks:
+            with self.on(task):
+                results = compute(task)
+                if task in results:
+                    found[task] = results[task]
+        return found
 
     @contextmanager
     def on(self, task: str) -> Iterator[None]:
@@ -154,7 +208,7 @@ class TaskSpecific(nn.Module):
             if self._memory is None:
                 yield
             else:
-                with self._memory.run():
+                with self._memory.run(task):
                     yield
         finally:
             for (holder, last), each in zip(slots, copies, strict=True):
@@ -173,13 +227,19 @@ class TaskSpecific(nn.Module):
             ...         with model.on(task):
             ...             y = model(x)
         """
+        with self._remembering({}):
+            yield
+
+    @contextmanager
+    def _remembering(self, names: Mapping[str, str]) -> Iterator[Memory]:
         if self._memory is not None or self._task is not None:
             raise AccordError("this pass has begun already: begin it once, outside of on(task).")
         own = [tensor for each in self.copies().values() for tensor in (*each.parameters(), *each.buffers())]
-        self._memory = Memory(own, list(_whole(self.base, "", self.layers)))
+        whole = list(_whole(self.base, "", (*self.layers, *names)))
+        self._memory = Memory(own, whole, {self.base.get_submodule(name): task for name, task in names.items()})
         try:
             with self._memory.at_work():
-                yield
+                yield self._memory
         finally:
             self._memory = None
 
@@ -195,7 +255,7 @@ class TaskSpecific(nn.Module):
         if callable(self.pick):
             return self.pick(output, task)
         named = isinstance(output, Mapping) and all(name in output for name in self.tasks)
-        if self.pick == "whole" or (self.pick is None and isinstance(output, torch.Tensor)):
+        if self.pick == "whole" or (self.pick is None and isinstance(output, Tensor)):
             return output
         if named and self.pick in (None, "name"):
             return output[task]
