@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -13,6 +14,8 @@ from accord.errors import AccordError, nearest
 Granularity = Literal["total", "module", "tensor"]
 OUTSIDE = "(outside the model)"
 OTHERS = "(others)"
+# What a parametrised weight is made of counts as that weight: blocks are the same where a model is trained sparsely.
+PARAMETRISED = re.compile(r"parametrizations\.(\w+)\.(?:original\d*|\d+\..+)$")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ def partition(
         Blocks(names=('0', '2'), index=(0, 0, 1, 1))
         >>> partition(net, list(net.parameters()), [True] * 4, {net[2].weight: "last", net[0].weight: "first"})
         Blocks(names=('last', 'first', '(others)'), index=(1, 2, 0, 2))
+        >>> normed = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(2, 3))
+        >>> partition(normed, list(normed.parameters()), [True] * 3, "tensor")
+        Blocks(names=('bias', 'weight'), index=(0, 1, 1))
     """
     names: Mapping[Tensor, str]
     if isinstance(granularity, Mapping):
@@ -64,7 +70,7 @@ def partition(
     elif granularity == "total":
         return Blocks(("total",) if any(measured) else (), tuple(0 if counts else -1 for counts in measured))
     else:
-        named = model.named_parameters()
+        named = ((PARAMETRISED.sub(r"\1", name), p) for name, p in model.named_parameters())
         names = {p: name if granularity == "tensor" else name.rpartition(".")[0] or "(root)" for name, p in named}
         rest = OUTSIDE
     own = [names.get(p, rest) if counts else None for p, counts in zip(shared, measured, strict=True)]

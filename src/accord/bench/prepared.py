@@ -74,6 +74,15 @@ class Prepared:
         numbers = {name: getattr(self.sparse.mask, name) for name in NUMBERS}
         return {**numbers, "seconds": self.seconds}
 
+    def verify(self) -> None:
+        """Nothing that is not trained has changed.
+
+        Raises:
+            AccordError: naming what has.
+        """
+        if self.sparse is not None:
+            self.sparse.verify()
+
     def close(self) -> None:
         """The looks are on the disk afterwards."""
         if self.sparse is not None:

@@ -139,6 +139,7 @@ def _train(config: RunConfig, folder: Path) -> Iterator[int]:
             yield len(training.history)
     finally:
         training.close()
+    training.prepared.verify()
     files.write_json(folder / store.HISTORY, training.history)  # a kill may have come between checkpoint and history
     files.write_json(folder / store.RESULT, _result(training))
     saved.unlink()
