@@ -126,7 +126,8 @@ class Facts:
         return None if record is None else Looks.of(record, record.gramian, self.per_epoch)
 
     @cached_property
-    def _watched(self) -> tuple[Looks, Looks] | None:
+    def both(self) -> tuple[Looks, Looks] | None:
+        """Masked and full at the same steps, of a run with a mask that looked at both."""
         record = self.run.looks()
         if record is None:
             return None
@@ -136,15 +137,15 @@ class Facts:
     @property
     def masked(self) -> Looks | None:
         """Conflict in what the mask selects; of a dense run without a mask, in everything."""
-        if self.key.trains == "all" and self._watched is not None:
-            return self._watched[0]
+        if self.key.trains == "all" and self.both is not None:
+            return self.both[0]
         return self.trained
 
     @property
     def full(self) -> Looks | None:
         """Conflict in all shared parameters; unknown for a sparse run that never looked."""
         if self.key.sparse and self.key.trains == "selected":
-            return None if self._watched is None else self._watched[1]
+            return None if self.both is None else self.both[1]
         return self.trained
 
     @property
