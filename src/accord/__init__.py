@@ -1,6 +1,8 @@
 """Accord finds, explains and resolves gradient conflict in PyTorch training with several objectives."""
 
 from accord import conflict as conflict
+from accord import restructure as restructure
+from accord import sparse as sparse
 from accord.balancer import Balancer as Balancer
 from accord.errors import AccordError as AccordError
 from accord.lookahead import lookahead as lookahead
@@ -53,5 +55,6 @@ from accord.methods import UPGrad as UPGrad
 from accord.methods import parse as parse
 from accord.monitor import Monitor as Monitor
 from accord.schedule import ConflictAwareLR as ConflictAwareLR
+from accord.sparse import SparseTraining as SparseTraining
 from accord.step import Event as Event
 from accord.step import Step as Step

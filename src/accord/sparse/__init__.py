@@ -33,3 +33,4 @@ from accord.sparse.select import count as count
 from accord.sparse.select import select as select
 from accord.sparse.store import load as load
 from accord.sparse.store import save as save
+from accord.sparse.training import SparseTraining as SparseTraining
