@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from accord.errors import AccordError, nearest
 from accord.sparse.placed import Placed
 from accord.sparse.selection import Selection
+from accord.sparse.structured import fits, structure
 
 Owner = tuple[nn.Module, str]
 
@@ -73,6 +74,8 @@ def install(model: nn.Module, selections: Mapping[str, Selection]) -> dict[str, 
             if isinstance(module, nn.RNNBase) and not parametrize.is_parametrized(module):
                 module.register_forward_hook(_restore, always_call=True)
             parametrize.register_parametrization(module, attribute, placed, unsafe=True)
+            if not fits(module, attribute, placed):
+                structure(module)
         used = tuple(users[dense])
         done[name] = Site(placed, dense, used, tuple(orders[module] for module, _ in used))
     return done

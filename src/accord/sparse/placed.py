@@ -67,16 +67,33 @@ class Placed(nn.Module):
 
     def forward(self, dense: Tensor) -> Tensor:
         """The weight with the values in place."""
-        if torch.compiler.is_compiling() or not self._at_home():  # a compiler cannot see whether they have changed
+        if not self.ready(dense):
             return self._functional(dense)
+        placed: Tensor = _Place.apply(self.values, dense, self)
+        return placed
+
+    def ready(self, dense: Tensor) -> bool:
+        """Bring the dense tensor up to date for a forward pass, if it may be written to.
+
+        Args:
+            dense: the weight.
+
+        Returns:
+            False where the pass has to make a copy instead.
+        """
+        if torch.compiler.is_compiling() or not self._at_home():  # a compiler cannot see whether they have changed
+            return False
         recording = torch.is_grad_enabled() and (self.values.requires_grad or dense.requires_grad)
         if self._unsure or not recording:
             self.write(dense)
         else:
             self._catch_up(dense)
         self._unsure = not recording
-        placed: Tensor = _Place.apply(self.values, dense, self)
-        return placed
+        return True
+
+    def doubt(self) -> None:
+        """A backward pass came through: an optimiser's step is near, and some leave no trace."""
+        self._unsure = True
 
     def write(self, dense: Tensor) -> None:
         """Bring the dense tensor up to date.
@@ -181,7 +198,7 @@ class _Place(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         wants_values, wants_rest, _ = ctx.needs_input_grad
-        ctx.placed._unsure = True  # an optimiser's step is near, and some leave no trace
+        ctx.placed.doubt()
         values = ctx.selection.gather(gradient).to(ctx.dtype) if wants_values else None
         rest = ctx.selection.clear(gradient) if wants_rest else None
         return values, rest, None

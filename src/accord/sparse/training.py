@@ -23,6 +23,8 @@ from accord.sparse.placed import Placed
 from accord.sparse.rule import Rule
 from accord.sparse.scope import Regime, Treatment
 from accord.sparse.select import select
+from accord.sparse.selection import Columns
+from accord.sparse.structured import fits
 
 Order = Literal["mask-then-combine", "combine-then-mask"]
 Trains = Literal["selected", "all"]
@@ -179,6 +181,15 @@ class SparseTraining:
             )
         if not held & set(self.parameters()):
             raise AccordError("the optimiser holds nothing that is trained: build it from training.parameters().")
+
+    def describe(self) -> str:
+        """The mask as a table, and which column-structured weights get the smaller product, or why not."""
+        lines = [self.mask.describe()]
+        for name, site in self.sites.items():
+            if isinstance(site.placed.selection, Columns):
+                reasons = {reason for module, own in site.users if (reason := fits(module, own, site.placed))}
+                lines.append(f"{name}: " + (f"whole product ({', '.join(reasons)})" if reasons else "smaller product"))
+        return "\n".join(lines)
 
     def record(self) -> Record:
         """What the looks saw: Gramians in the blocks ``trained`` and ``frozen``; their sum is that of dense gradients.
