@@ -242,9 +242,24 @@ def _chosen(claims: Claims) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _tasks(claims: Claims) -> str:
+    """The metric of each task under the plain sum, at the first rate, and alone at its own."""
+    lines = _head("problem", "task", "metric", "dense", *map(psn, DENSITIES), "alone", "alone, sparse")
+    for problem, home in claims.homes.items():
+        rows = [claims.book.get(claims.key(problem, sparse=sparse)) for sparse in ("", *map(psn, DENSITIES))]
+        for task in next((list(f.headline) for f in rows[0].values()), []):
+            single = claims.book.single(problem, home, task)
+            alone = claims.book.get(single) if single is not None else {}
+            sparse = claims.book.get(claims.key(problem, task=task, sparse=psn(DENSITIES[0])))
+            metric, higher = next(iter(rows[0].values())).problem.metric[task]
+            cells = [_over(runs.values(), lambda f, task=task: f.headline[task]) for runs in (*rows, alone, sparse)]  # type: ignore[misc]
+            lines.append(_row(problem, task, f"{metric} {'↑' if higher else '↓'}", *cells))
+    return "\n".join(lines) + "\n"
+
+
 TABLES: dict[str, Callable[[Claims], str]] = {
     "core": _core, "sweep": _sweep, "rules": _rules, "sizes": _sizes, "controls": _controls, "cost": _cost,
-    "chosen": _chosen,
+    "chosen": _chosen, "tasks": _tasks,
 }  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def _incidence(claims: Claims, problem: str, axes: Axes) -> None:
     for name, rule, what, colour, dash in SERIES:
         runs = claims.book.get(claims.key(problem, sparse=rule)).values()
         curves = [looks.by_epoch() for facts in runs if (looks := getattr(facts, what)) is not None]
-        _band(axes, np.arange(1, len(curves[0]) + 1) if curves else np.array([]), curves, name, colour, dash)
+        _band(axes, np.arange(1.0, len(curves[0]) + 1) if curves else np.zeros(0), curves, name, colour, dash)
     _chance(axes)
     axes.set_xlabel("epoch")
     axes.set_ylabel("pairs in conflict, %")
