@@ -14,11 +14,14 @@ WIDE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_model(model: nn.Module) -> None:
-    """No module with weights that are no parameters.
+    """No module whose weights are no parameters, or have no shape yet.
 
     Raises:
-        AccordError: naming the first quantised module.
+        AccordError: naming the first quantised module, or lazy parameter.
     """
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise AccordError(f"{name} has no shape yet; run one batch through the model, then select.")
     for name, module in model.named_modules():
         if ".quantized" in type(module).__module__:
             raise AccordError(f"{name or 'the model'} is quantised ({type(module).__name__}) and cannot be trained; "
@@ -34,22 +37,29 @@ def check_values(name: str, parameter: Tensor, rows: bool) -> None:
         rows: whether single scalars of it are to be trained.
 
     Raises:
-        AccordError: for one without shape, quantised, complex, sparse, or spread over processes.
+        AccordError: for one that is quantised, complex, sparse, or spread over processes.
     """
-    if isinstance(parameter, UninitializedParameter):
-        raise AccordError(f"{name} has no shape yet; run one batch through the model, then select.")
     if parameter.is_complex():
         if rows:
             raise AccordError(f"{name} is complex; say overrides={{{name!r}: 'whole'}} (or 'frozen').")
         return
-    if parameter.is_quantized or parameter.dtype not in WIDE:
-        raise AccordError(f"{name} is quantised ({parameter.dtype}) and cannot be trained; select before quantisation, "
-                          f"or say overrides={{{name!r}: 'frozen'}}.")  # fmt: skip
+    check_type(name, parameter)
     if rows and parameter.layout != torch.strided:
         raise AccordError(f"{name} is stored as {parameter.layout}; make it dense, or say overrides={{{name!r}: "
                           "'whole'}.")  # fmt: skip
     if rows and hasattr(parameter, "device_mesh"):
         raise AccordError(f"{name} is spread over processes (DTensor); select before the model is sharded.")
+
+
+def check_type(name: str, parameter: Tensor) -> None:
+    """A type of number that an optimiser can change.
+
+    Raises:
+        AccordError: for quantised parameters.
+    """
+    if parameter.is_quantized or parameter.dtype not in (*WIDE, torch.complex64, torch.complex128):
+        raise AccordError(f"{name} is quantised ({parameter.dtype}) and cannot be trained; select before quantisation, "
+                          f"or say overrides={{{name!r}: 'frozen'}}.")  # fmt: skip
 
 
 def check_apart(rows: Sequence[tuple[str, Tensor]], all_parts: Sequence[tuple[str, Tensor]]) -> None:
@@ -65,7 +75,7 @@ def check_apart(rows: Sequence[tuple[str, Tensor]], all_parts: Sequence[tuple[st
     at: dict[int, str] = {}
     selected = {name for name, _ in rows}
     for name, parameter in all_parts:
-        if parameter.is_meta or parameter.layout != torch.strided or isinstance(parameter, UninitializedParameter):
+        if parameter.is_meta or parameter.layout != torch.strided:
             continue
         if not parameter.numel() or hasattr(parameter, "device_mesh"):
             continue

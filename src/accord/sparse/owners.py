@@ -84,7 +84,8 @@ def owners(model: nn.Module) -> Iterator[Owner]:
         for leaf, parameter in module._parameters.items():
             if parameter is not None:
                 old = leaf.startswith("weight_") and hasattr(module, "weight") and "weight" not in module._parameters
-                yield Owner(dot + leaf, module, leaf, parameter, derived=old)  # weight_norm before parametrisations
+                # `old`: weight and spectral normalisation as they were before parametrisations
+                yield Owner(dot + leaf, module, "weight" if old else leaf, parameter, derived=old)
         if parametrize.is_parametrized(module):
             lists = cast(nn.ModuleDict, module.parametrizations)
             for leaf, found in lists.items():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from accord.errors import AccordError, nearest
 from accord.sparse import patterns
 from accord.sparse.families import families
-from accord.sparse.fitness import check_apart, check_model, check_values
+from accord.sparse.fitness import check_apart, check_model, check_type, check_values
 from accord.sparse.layout import Layout
 from accord.sparse.owners import Owner, owners
 from accord.sparse.placed import Placed
@@ -103,6 +103,8 @@ def _part(group: list[Owner], heads: tuple[str, ...], regime: Regime, overrides:
         said = _agreed(group, heads, regime)
         kept = parameter.requires_grad or owner.placed is not None  # under a Placed, the dense tensor never does
         if not kept and said != "head":
+            if said == "rows":
+                check_type(owner.name, parameter)  # quantised weights are frozen by nature, which is worth a word
             said = "frozen"
     elif said == "rows":
         _check_rows(group)

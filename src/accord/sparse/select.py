@@ -162,7 +162,7 @@ def plan(
     rows = [part for part in parts if part.treatment == "rows"]
     if not rule.trains_weights:
         return [_become(part, "frozen") if part.treatment == "rows" else part for part in parts], {}
-    if not rows:
+    if not rows and not overrides:
         raise AccordError("the model has no weight to select from: all are heads, frozen or of another kind; "
                           "see heads= and overrides=.")  # fmt: skip
     fan_ins = {part.name: _fan_in(part) for part in rows}

@@ -85,3 +85,5 @@ def load(path: str | os.PathLike[str]) -> Mask:
         return Mask.from_state({**state, "indices": indices})
     except AccordError as error:
         raise AccordError(f"{path}: {error}") from None
+    except (TypeError, AttributeError, KeyError) as error:  # the text in it is JSON, but of another form
+        raise AccordError(f"{path} is no mask, or damaged ({error}).") from None

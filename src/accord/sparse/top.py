@@ -39,7 +39,7 @@ def top_columns(scores: Tensor, keep: int, *, magnitude: bool = False) -> Tensor
 
 def _top(scores: Tensor, keep: int) -> Tensor:
     rows, columns = scores.shape
-    wide = scores if scores.dtype == torch.float64 else scores.float()  # 16 bits are slow on the CPU
+    wide = (scores if scores.dtype == torch.float64 else scores.float()).contiguous()  # 16 bits are slow on the CPU
     cut = _cut(wide, keep)  # (rows, 1)
     taken = wide >= cut  # (rows, columns): more than `keep` where others equal the last one
     places = _where(taken.view(-1))
