@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -18,7 +18,7 @@ def find(model: nn.Module, layers: str | Iterable[str], tasks: Sequence[str] = (
         model: the model.
         layers: names of modules, or patterns in which ``*`` stands for one part of a name: ``encoder.*.norm1``. A
             pattern passes over modules without parameters.
-        tasks: K names; a module that lies under one of them is a head.
+        tasks: K names; where modules of all these names stand side by side, they are heads.
 
     Raises:
         AccordError: for a name or pattern that means nothing, modules without parameters, one inside another, a head,
@@ -52,6 +52,21 @@ def inside(name: str, layers: Iterable[str]) -> bool:
     return any(name == layer or name.startswith(f"{layer}.") for layer in layers)
 
 
+def head_of(name: str, named: Mapping[str, nn.Module], tasks: Sequence[str]) -> str | None:
+    """The task that a module serves by its name: where one for each task stand side by side, as in a ``ModuleDict``.
+
+    Example:
+        >>> net = nn.ModuleDict({"body": nn.Linear(2, 2), "heads": nn.ModuleDict({t: nn.Linear(2, 1) for t in "ab"})})
+        >>> head_of("heads.a", dict(net.named_modules()), ["a", "b"])
+        'a'
+    """
+    parts = name.split(".")
+    for i, part in enumerate(parts):
+        if part in tasks and set(tasks) <= named[".".join(parts[:i])]._modules.keys():
+            return part
+    return None
+
+
 def _meant(item: str, named: dict[str, nn.Module]) -> list[str]:
     item = item.rstrip(".")
     if "*" in item:
@@ -80,7 +95,7 @@ def _check(name: str, named: dict[str, nn.Module], found: Sequence[str], tasks: 
     outer = [other for other in found if other != name and inside(name, [other])]
     if outer:
         raise AccordError(f"layer {name!r} is part of {outer[0]!r}, which is chosen too. Keep one of them.")
-    task = next((part for part in name.split(".") if part in tasks), None)
+    task = head_of(name, named, tasks)
     if task is not None:
         raise AccordError(f"layer {name!r} belongs to the task {task!r} already: it is a head. Leave it out.")
     if any(parametrize.is_parametrized(part) for part in layer.modules()):

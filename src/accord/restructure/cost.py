@@ -34,7 +34,8 @@ def cost(model: TaskSpecific, *args: Any, **kwargs: Any) -> Cost:
     """What the copies of a task-specific model cost, in parameters and in operations of a forward pass.
 
     Operations are those that PyTorch's counter knows (products of matrices, convolutions, attention), counted while the
-    model runs, so that what the tasks compute together counts once. Training costs about three times as much.
+    model runs as in training, so that what the tasks compute together counts once. Backward costs twice as much again.
+    Without gradients (``torch.no_grad``) each run computes all heads.
 
     Args:
         model: from ``task_specific``.
@@ -54,10 +55,10 @@ def cost(model: TaskSpecific, *args: Any, **kwargs: Any) -> Cost:
     before = after - sum(p.numel() for others in copied for each in others for p in each.parameters())
     if not args and not kwargs:
         return Cost((before, after))
-    with undisturbed(model), FlopCounterMode(display=False) as counter:
-        with model.on(model.tasks[0]):
+    with undisturbed(model, grad=True):
+        model(*args, **kwargs)  # the first pass finds the heads
+        with FlopCounterMode(display=False) as shared, model.on(model.tasks[0]):
             model(*args, **kwargs)
-        shared = counter.get_total_flops()
-    with undisturbed(model), FlopCounterMode(display=False) as counter:
-        model(*args, **kwargs)
-    return Cost((before, after), (shared, counter.get_total_flops()))
+        with FlopCounterMode(display=False) as split:
+            model(*args, **kwargs)
+    return Cost((before, after), (shared.get_total_flops(), split.get_total_flops()))

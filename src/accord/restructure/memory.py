@@ -8,7 +8,7 @@ its graph, as in a model with heads; dropout masks are drawn once and the statis
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -21,8 +21,25 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from accord.errors import AccordError
 
-AUGMENTED = {f"__i{name}__": f"__{name}__" for name in ("add", "sub", "mul", "truediv", "and", "or", "xor")}
 VALUES = (int, float, complex, bool, str, bytes, type(None), type, torch.dtype, torch.device, torch.layout)
+
+
+Call = tuple[str, int]  # name of a module or an operation, and how many calls of it came before in the run
+
+
+class Changed(AccordError):
+    """A run changed in place what all tasks share.
+
+    Args:
+        calls: that gave out the tensors which it changed.
+    """
+
+    def __init__(self, calls: set[Call]) -> None:
+        self.calls = calls
+        super().__init__(
+            "a tensor that all tasks share was changed in place after a task-specific layer, so that the next task "
+            "would see it changed. In the model's forward pass, make a new tensor: x = x + y and not x.add_(y)."
+        )
 
 
 class Memory:
@@ -37,12 +54,14 @@ class Memory:
 
     Args:
         own: the tensors that belong to single tasks: parameters and buffers of the copies.
-        modules: modules to be remembered as a whole.
-        heads: modules whose results only one task takes, with that task.
+        modules: modules to be remembered as a whole, by name.
+        heads: names of modules whose results only one task takes, with that task.
+        copied: calls whose results the model writes over: each run is given a copy.
+        state: tensors that every run may change: running statistics.
 
     Example:
         >>> layer, x = nn.Dropout(0.5), torch.ones(100)
-        >>> memory = Memory([], [layer])
+        >>> memory = Memory([], {"layer": layer})
         >>> with memory.at_work():
         ...     with memory.run("a"):
         ...         first = layer(x) + 1
@@ -53,20 +72,25 @@ class Memory:
     """
 
     def __init__(
-        self, own: Iterable[Tensor], modules: Sequence[nn.Module], heads: Mapping[nn.Module, str] | None = None
+        self,
+        own: Iterable[Tensor],
+        modules: Mapping[str, nn.Module],
+        heads: Mapping[str, str] | None = None,
+        copied: Collection[Call] = (),
+        state: Iterable[Tensor] = (),
     ) -> None:
-        self._modules = dict.fromkeys([*modules, *(heads or {})])
-        self._heads = heads or {}
-        self._outputs: dict[nn.Module, list[Any]] = {module: [] for module in self._heads}
+        self._modules, self._heads, self._copied = modules, heads or {}, copied
+        self._outputs: dict[str, list[Any]] = {}  # of heads
         self._task = ""
         self.wires: list[Tensor] = []  # leaves of the graphs of what stands in the place of heads' outputs
         self._own = WeakTensorKeyDictionary()
         self._mark(list(own))
+        self._state = set(map(id, state))
         self._answers: dict[Any, list[Any]] = {}
-        self._made: Counter[Any] = Counter()  # calls of this run
+        self._made: Counter[Any] = Counter()  # calls of this run, by what they were given and by name
         self._tensors: dict[int, tuple[Tensor, int]] = {}  # that were remembered, and their versions after the run
         self._kept: list[Any] = []  # arguments: while they live, nothing else can have their id
-        self._results: set[int] = set()
+        self._makers: dict[int, Call] = {}  # of tensors, the first call that gave them out
         self._inside = 0  # modules that are remembered as a whole, or the handler of an operation
         self._mode = _Operations(self)
 
@@ -75,11 +99,11 @@ class Memory:
         """The pass: calls are looked at from here on, and all is forgotten at the end."""
         before: list[tuple[nn.Module, str, Any]] = []
         try:
-            for module in self._modules:
+            for label, module in self._modules.items():
                 # a module that was compiled on its own is called by another name
                 name = "forward" if module._compiled_call_impl is None else "_compiled_call_impl"
                 before.append((module, name, vars(module).get(name)))
-                vars(module)[name] = partial(self._whole, module, getattr(module, name))
+                vars(module)[name] = partial(self._whole, label, module, getattr(module, name))
             with self._mode:
                 yield
         finally:
@@ -88,7 +112,7 @@ class Memory:
                     vars(module).pop(name, None)
                 else:
                     vars(module)[name] = was
-            for found in (self._own, self._answers, self._tensors, self._kept, self._results, self._outputs):
+            for found in (self._own, self._answers, self._tensors, self._kept, self._makers, self._outputs):
                 found.clear()
 
     @contextmanager
@@ -96,40 +120,35 @@ class Memory:
         """The run for one task.
 
         Raises:
-            AccordError: if it changed in place what all tasks share.
+            Changed: if it changed in place what all tasks share.
         """
         self._task = task
         self._made.clear()
         earlier = list(self._tensors.values())
         yield
-        if any(_version(tensor) != version for tensor, version in earlier):
-            raise AccordError(
-                "a tensor that all tasks share was changed in place after a task-specific layer, so that the next task "
-                "would see it changed. In the model's forward pass, make a new tensor: x = x + y and not x.add_(y)."
-            )
+        changed = [id(tensor) for tensor, version in earlier if _version(tensor) != version]
+        if changed:
+            raise Changed({self._makers[i] for i in changed if i in self._makers})
         self._tensors = {i: (tensor, _version(tensor)) for i, (tensor, _) in self._tensors.items()}
 
     def operation(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The result of an operation, remembered or computed."""
-        name = getattr(function, "__name__", "")
-        if name in AUGMENTED and id(args[0]) in self._results and any(map(self._is_own, args[1:])):
-            # `out += own` would change what the other tasks are about to read; its result is what the name stands for
-            function = getattr(type(args[0]), AUGMENTED[name])
-        return function(*args, **kwargs) if self._inside else self._ask(function, function, args, kwargs)
+        if self._inside:
+            return function(*args, **kwargs)
+        return self._ask(getattr(function, "__qualname__", ""), function, function, args, kwargs)
 
-    def _whole(self, module: nn.Module, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _whole(self, name: str, module: nn.Module, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The result of a module, remembered or computed without a look at what it does."""
         aside = _get_current_function_mode() is self._mode
         self._inside += 1
         try:
             if aside:  # a compiled module would have to be compiled together with the mode
                 self._mode.__exit__(None, None, None)
-            head = self._heads.get(module)
-            if head is not None and head != self._task:
-                return self._elsewhere(module, call, args, kwargs)
-            result = self._ask(module, call, args, kwargs)
-            if head is not None:
-                self._outputs[module].append(result)
+            if self._heads.get(name, self._task) != self._task:
+                return self._elsewhere(name, module, call, args, kwargs)
+            result = self._ask(name, module, call, args, kwargs)
+            if name in self._heads:
+                self._outputs.setdefault(name, []).append(result)
             return result
         finally:
             if aside:
@@ -137,13 +156,13 @@ class Memory:
             self._inside -= 1
 
     def _elsewhere(
-        self, head: nn.Module, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, name: str, head: nn.Module, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """Something in the place of another task's output."""
-        turn = self._made[head]
-        self._made[head] += 1
-        if turn < len(self._outputs[head]):
-            result = self._outputs[head][turn]
+        turn, known = self._made[name], self._outputs.get(name, ())
+        self._made[name] += 1
+        if turn < len(known):
+            result = known[turn]
         else:
             training = [part for part in head.modules() if part.training]
             try:
@@ -165,29 +184,42 @@ class Memory:
         self.wires.append(torch.zeros((), dtype=tensor.dtype, device=tensor.device, requires_grad=True))
         return tensor.detach() + self.wires[-1]
 
-    def _ask(self, what: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _ask(
+        self, name: str, what: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         spelled: list[Any] = [what, torch.is_grad_enabled()]
         tensors: list[Tensor] = []
         others: list[Any] = [args, kwargs]
         _spell((args, kwargs), spelled, tensors, others)
         if any(map(self._is_own, tensors)):
+            before = [(t, _version(t)) for t in tensors if id(t) not in self._state and not self._is_own(t)]
             result = call(*args, **kwargs)
+            if any(_version(t) != version and id(t) not in self._makers for t, version in before):
+                raise Changed(set())  # what the model was given, and no run can have as it was
             self._mark(result)
             return result
         key = tuple(spelled)
-        answers, turn = self._answers.setdefault(key, []), self._made[key]
-        self._made[key] += 1
-        if turn < len(answers):
+        answers, turn, number = self._answers.setdefault(key, []), self._made[key], self._made[name]
+        self._made.update((key, name))
+        if turn == len(answers):
+            answers.append(call(*args, **kwargs))
+            self._kept.append(others)
+            self._note((name, number), tensors, answers[turn])
+        if (name, number) not in self._copied:
             return answers[turn]
-        result = call(*args, **kwargs)
-        answers.append(result)
-        self._kept.append(others)
+        result = tree_map_only(Tensor, torch.clone, answers[turn])
+        self._mark(result)
+        return result
+
+    def _note(self, call: Call, tensors: list[Tensor], result: Any) -> None:
+        """Watch the tensors that a remembered call took and gave."""
         results: list[Tensor] = []
         _spell(result, [], results, [])
-        self._results.update(map(id, results))
+        for tensor in results:
+            if not any(tensor is each for each in tensors):
+                self._makers.setdefault(id(tensor), call)
         for tensor in (*tensors, *results):
             self._tensors.setdefault(id(tensor), (tensor, _version(tensor)))
-        return result
 
     def _is_own(self, value: Any) -> bool:
         return isinstance(value, Tensor) and value in self._own

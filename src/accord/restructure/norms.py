@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from accord.restructure.choose import head_of
+
 
 def norms(model: nn.Module, tasks: Sequence[str] = ()) -> list[str]:
     """The names of all normalisation layers with parameters: batch, layer, group, instance, RMS norms.
@@ -15,7 +17,7 @@ def norms(model: nn.Module, tasks: Sequence[str] = ()) -> list[str]:
 
     Args:
         model: the model.
-        tasks: names of tasks; what lies under one of them is a head, and left out.
+        tasks: K names; norms of heads, modules of these names that stand side by side, are left out.
 
     Source: Bilen & Vedaldi 2017 (universal representations), https://arxiv.org/abs/1701.07275; as a remedy against
         conflict, Accord's own.
@@ -25,11 +27,12 @@ def norms(model: nn.Module, tasks: Sequence[str] = ()) -> list[str]:
         >>> norms(net)
         ['1']
     """
+    named = dict(model.named_modules())
     return [
         name
-        for name, module in model.named_modules()
+        for name, module in named.items()
         if "Norm" in type(module).__name__
         and not module._modules
         and any(p is not None for p in module._parameters.values())
-        and not set(name.split(".")) & set(tasks)
+        and head_of(name, named, tasks) is None
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Literal, Self, cast, get_args
 
 import torch
@@ -13,7 +14,7 @@ from accord.errors import AccordError, nearest
 from accord.restructure.choose import find, inside
 from accord.restructure.copies import Copies
 from accord.restructure.heads import heads, refuse_unused, touched
-from accord.restructure.memory import Memory
+from accord.restructure.memory import Call, Changed, Memory
 from accord.undisturbed import undisturbed
 
 Pick = Literal["name", "position", "whole"] | Callable[[Any, str], Any]
@@ -67,6 +68,14 @@ def task_specific(
     return TaskSpecific(model, found, tuple(tasks), pick)
 
 
+@dataclass
+class _Plan:
+    """How a pass goes: which modules are heads, and of which task; which results the model writes over."""
+
+    heads: dict[str, str] = field(default_factory=dict)
+    copied: set[Call] = field(default_factory=set)
+
+
 class TaskSpecific(nn.Module):
     """A model that runs once for each task, with that task's copies of the chosen layers; see ``task_specific``.
 
@@ -90,7 +99,7 @@ class TaskSpecific(nn.Module):
         self.layers, self.tasks, self.pick = layers, tasks, pick
         self._task: str | None = None
         self._memory: Memory | None = None
-        self._heads: dict[bool, dict[str, str]] = {}  # by mode: modules that serve one task, with that task
+        self._plans: dict[tuple[bool, bool], _Plan] = {}  # by mode, and whether graphs are recorded
 
     def __getattr__(self, name: str) -> Any:
         base = vars(self).get("base")
@@ -149,23 +158,36 @@ class TaskSpecific(nn.Module):
 
     def _runs(self, compute: Compute) -> dict[str, Any]:
         """The results of one pass by task."""
-        if not torch.is_grad_enabled():
-            return self._pass(compute, {})[0]
-        if self.training not in self._heads:
-            # A trial in which every run computes all heads tells which module is whose.
-            with undisturbed(self.base, grad=True):
-                found, _ = self._pass(compute, {})
-            if len(found) == len(self.tasks):
-                refuse_unused(self.copies(), found)
-                self._heads[self.training] = heads(self.base, self.layers, found)
-        found, wires = self._pass(compute, self._heads.get(self.training, {}))
+        kind = (self.training, torch.is_grad_enabled())
+        if kind not in self._plans:
+            self._plans[kind] = self._try(compute)
+        plan = self._plans[kind]
+        found, wires = self._pass(compute, plan)
         if wires and touched(found, wires):  # the model has branched in another way: rather compute too much
-            self._heads[self.training] = {}
-            found, _ = self._pass(compute, {})
+            plan.heads.clear()
+            found, _ = self._pass(compute, plan)
         return found
 
-    def _pass(self, compute: Compute, names: Mapping[str, str]) -> tuple[dict[str, Any], list[Tensor]]:
-        with self._remembering(names) as memory:
+    def _try(self, compute: Compute) -> _Plan:
+        """What trials without a trace tell: which module is whose, and what the model writes over."""
+        plan, settled = _Plan(), False
+        while True:
+            try:
+                with undisturbed(self.base, grad=torch.is_grad_enabled()):
+                    found, _ = self._pass(compute, plan)
+            except Changed as change:
+                if change.calls <= plan.copied:
+                    raise
+                plan.copied |= change.calls
+                continue
+            if settled or len(found) < len(self.tasks):
+                return plan
+            refuse_unused(self.copies(), found)
+            settled = True
+            plan.heads.update(heads(self.base, self.layers, found))
+
+    def _pass(self, compute: Compute, plan: _Plan) -> tuple[dict[str, Any], list[Tensor]]:
+        with self._remembering(plan) as memory:
             return self._each(compute), memory.wires
 
     def _each(self, compute: Compute) -> dict[str, Any]:
@@ -227,16 +249,17 @@ class TaskSpecific(nn.Module):
             ...         with model.on(task):
             ...             y = model(x)
         """
-        with self._remembering({}):
+        with self._remembering(_Plan()):
             yield
 
     @contextmanager
-    def _remembering(self, names: Mapping[str, str]) -> Iterator[Memory]:
+    def _remembering(self, plan: _Plan) -> Iterator[Memory]:
         if self._memory is not None or self._task is not None:
             raise AccordError("this pass has begun already: begin it once, outside of on(task).")
         own = [tensor for each in self.copies().values() for tensor in (*each.parameters(), *each.buffers())]
-        whole = list(_whole(self.base, "", (*self.layers, *names)))
-        self._memory = Memory(own, whole, {self.base.get_submodule(name): task for name, task in names.items()})
+        modules = dict(_whole(self.base, "", (*self.layers, *plan.heads)))
+        modules |= {name: self.base.get_submodule(name) for name in plan.heads}
+        self._memory = Memory(own, modules, plan.heads, plan.copied, self.base.buffers())
         try:
             with self._memory.at_work():
                 yield self._memory
@@ -274,8 +297,8 @@ class TaskSpecific(nn.Module):
         return f"task_specific={list(self.layers)}, tasks={list(self.tasks)}"
 
 
-def _whole(module: nn.Module, name: str, layers: Sequence[str]) -> Iterator[nn.Module]:
-    """The largest modules that can be called and hold none of the layers."""
+def _whole(module: nn.Module, name: str, layers: Sequence[str]) -> Iterator[tuple[str, nn.Module]]:
+    """The largest modules that can be called and hold none of the layers, with their names."""
     for last, child in module._modules.items():
         full = f"{name}.{last}" if name else last
         if child is None or full in layers:
@@ -284,7 +307,7 @@ def _whole(module: nn.Module, name: str, layers: Sequence[str]) -> Iterator[nn.M
         if mixed or (type(child).forward is nn.Module.forward and "forward" not in vars(child)):
             yield from _whole(child, full, layers)
         else:
-            yield child
+            yield full, child
 
 
 def _check_tasks(tasks: Sequence[str]) -> None:
