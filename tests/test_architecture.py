@@ -42,13 +42,15 @@ ALLOWED: dict[str, set[str]] = {
     "record": {"step", "errors"},
     "monitor": {"balancer", "engines", "blocks", "losses", "step", "record", "pace", "errors"},
     "schedule": {"conflict", "step", "errors"},
+    "sparse": {"balancer", "engines", "monitor", "record", "sharing", "spelling", "step", "undisturbed", "errors"},
     "restructure": {"conflict", "record", "sharing", "undisturbed", "errors"},
     "lookahead": {"errors"},
     "data": {"errors"},
     "tpp": set(),
     "architectures": {"spelling", "errors"},
     "problems": {"architectures", "data", "tpp", "spelling", "errors"},
-    "bench": {"balancer", "monitor", "problems", "methods", "record", "conflict", "data", "sharing", "step", "errors"},
+    "bench": {"balancer", "monitor", "problems", "methods", "record", "conflict", "data", "sharing", "step", "errors"}
+    | {"sparse", "restructure", "undisturbed"},
     "report": {"conflict", "record", "tpp", "errors"}
     | {f"bench.{name}" for name in ("store", "stats", "comparison", "labels", "ranking", "significance", "wording")},
 }

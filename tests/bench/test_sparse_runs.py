@@ -6,23 +6,19 @@ import json
 
 import pytest
 import torch
+from test_run import Stopped, broken_then_resumed, stop_after
 
 from accord import record
-from accord.bench import checkpoint, store
+from accord.bench import store
 from accord.bench.config import configure, read, vary
 from accord.bench.run import run
 from accord.bench.training import Training
 from accord.errors import AccordError
-from accord.sparse import RULES, Mask
+from accord.sparse import RULES
+from accord.sparse.store import load, save
 from stored import tiny, without_times
-from test_run import Stopped, broken_then_resumed, stop_after
 
 SPARSE = "PSN(density=0.5)"
-NEEDED = {"PSN": SPARSE}
-
-
-def spelled(rule: type) -> str:
-    return f"{rule.name}()"
 
 
 def looks(found: store.Run) -> tuple:
@@ -31,7 +27,7 @@ def looks(found: store.Run) -> tuple:
     return seen.blocks, seen.index.tobytes(), seen.gramians.tobytes()
 
 
-@pytest.mark.parametrize("rule", [spelled(rule) for rule in RULES])
+@pytest.mark.parametrize("rule", [f"{rule.name}()" for rule in RULES])
 def test_resumed_equals_unbroken_with_every_rule(rule, tmp_path):
     config = tiny(sparse=rule, method="UPGrad()")
     unbroken = run(config, tmp_path / "unbroken")
@@ -74,7 +70,7 @@ def test_the_mask_is_chosen_once(tmp_path, monkeypatch):
     monkeypatch.setattr("accord.sparse.training.select", lambda *_, **__: pytest.fail("it was chosen anew"))
     finished = run(config, tmp_path)
     assert (tmp_path / config.place / store.MASK).read_bytes() == before
-    assert finished.result["sparse"]["hash"] == checkpoint.load(tmp_path / config.place / store.MASK)["hash"]
+    assert finished.result["sparse"]["hash"] == load(tmp_path / config.place / store.MASK).hash
 
 
 def test_another_mask_is_refused(tmp_path):
@@ -82,8 +78,18 @@ def test_another_mask_is_refused(tmp_path):
     with pytest.raises(Stopped):
         run(config, tmp_path, stop_after(1))
     other = Training(vary(config, sparse="PSN(density=0.25)"), tmp_path / "unused")
-    checkpoint.save(tmp_path / config.place / store.MASK, other.prepared.sparse.mask.state_dict())
+    save(other.prepared.sparse.mask, tmp_path / config.place / store.MASK)
     with pytest.raises(AccordError, match="another mask"):
+        run(config, tmp_path)
+
+
+def test_a_mask_of_other_initial_weights_is_refused(tmp_path):
+    config = tiny(sparse=SPARSE)
+    with pytest.raises(Stopped):
+        run(config, tmp_path, stop_after(1))
+    other = Training(vary(config, seed=5), tmp_path / "unused")
+    save(other.prepared.sparse.mask, tmp_path / config.place / store.MASK)
+    with pytest.raises(AccordError, match="began with other weights"):
         run(config, tmp_path)
 
 
@@ -93,7 +99,7 @@ def test_a_damaged_mask_is_one_line(tmp_path):
         run(config, tmp_path, stop_after(1))
     path = tmp_path / config.place / store.MASK
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(AccordError, match=r"mask\.safetensors is damaged") as error:
+    with pytest.raises(AccordError, match=r"mask\.safetensors is no mask, or damaged") as error:
         run(config, tmp_path)
     assert "\n" not in str(error.value)
 
@@ -128,7 +134,7 @@ def dense(training: Training) -> dict[str, torch.Tensor]:
 def test_what_is_trained_is_in_the_result(tmp_path):
     found = run(tiny(sparse=SPARSE, epochs=1), tmp_path)
     numbers = found.result["sparse"]
-    mask = Mask.from_state(checkpoint.load(found.path / store.MASK))
+    mask = load(found.path / store.MASK)
     assert {name: numbers[name] for name in ("trainable", "total", "shared", "selected", "hash")} == {
         name: getattr(mask, name) for name in ("trainable", "total", "shared", "selected", "hash")
     }

@@ -8,16 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from accord import problems
 from accord.balancer import Balancer
 from accord.bench.anchor import Anchor
 from accord.bench.config import RunConfig
+from accord.errors import AccordError
 from accord.problems import Part, seeds
 from accord.restructure import task_specific
 from accord.sharing import discover
+from accord.sparse.install import Site
 from accord.sparse.mask import Mask
+from accord.sparse.origin import origin
 from accord.sparse.training import SparseTraining
 from accord.undisturbed import undisturbed
 
@@ -47,6 +51,7 @@ class Prepared:
             self.model = task_specific(self.model, config.split, problem.tasks)
         self.seconds = 0.0  # that the selection took
         self.sparse: SparseTraining | None = None
+        self._projects = type(problem).after_step is not problems.Problem.after_step
         heads = self._heads() if config.sparse is not None or config.anchor is not None else ()
         if config.sparse is not None:
             self.sparse = self._select(heads, mask, looks)
@@ -65,7 +70,12 @@ class Prepared:
         """The optimiser has made its step."""
         if self.anchor is not None:
             self.anchor.pull()
+        sites = () if self.sparse is None or not self._projects else tuple(self.sparse.sites.values())
+        for site in sites:
+            site.placed.write(site.dense)
         self.problem.after_step(self.model)
+        for site in sites:
+            _take(site)
 
     def summary(self) -> dict[str, Any] | None:
         """What is trained, as ``store.Sparsity``; None where everything is."""
@@ -111,6 +121,12 @@ class Prepared:
     def _select(self, heads: tuple[str, ...], mask: Mask | None, looks: Path) -> SparseTraining:
         config, began = self.config, time.perf_counter()
         assert config.sparse is not None
+        if mask is not None:
+            shared = {name: p for name, p in self.model.named_parameters() if name not in mask.heads}
+            if origin(shared) != mask.origin:
+                raise AccordError(
+                    f"{config.place} began with other weights than those of its mask; remove this folder to begin anew."
+                )
         made = SparseTraining(
             self.model, config.sparse if mask is None else mask, heads=heads, regime=REGIME,
             losses=self._losses() if mask is None else None, order=config.sparse_order, trains=config.sparse_trains,
@@ -149,3 +165,12 @@ class Prepared:
             if id(p) in trained and not any(name == head or name.startswith(f"{head}.") for head in heads)
         ]
         return Anchor(held, strength, self.config.lr)
+
+
+@torch.no_grad()
+def _take(site: Site) -> None:
+    """What a constraint has made of the selected places of a weight is what is trained from now on."""
+    values = site.placed.values
+    present = site.placed.selection.gather(site.dense)
+    kept = present == values.to(present.dtype)  # else trained values of more digits than the weight would be rounded
+    values.copy_(torch.where(kept, values, present.to(values.dtype)))

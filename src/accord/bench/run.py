@@ -17,6 +17,7 @@ from accord.bench.config import RunConfig
 from accord.bench.training import Training
 from accord.errors import AccordError
 from accord.problems import seeds
+from accord.sparse import store as masks
 from accord.sparse.mask import Mask
 
 
@@ -152,20 +153,14 @@ def mask(folder: Path) -> Mask | None:
         AccordError: if its file is damaged.
     """
     path = folder / store.MASK
-    if not path.exists():
-        return None
-    state = checkpoint.load(path)
-    try:
-        return Mask.from_state(state)
-    except (KeyError, TypeError, ValueError) as error:
-        raise checkpoint.damaged(path, error) from None
+    return masks.load(path) if path.exists() else None
 
 
 def keep(training: Training, folder: Path) -> None:
     """Store the mask of a run that begins: it is chosen once, and whoever goes on with the run trains these weights."""
     made = training.prepared.sparse
     if made is not None and not (folder / store.MASK).exists():
-        checkpoint.save(folder / store.MASK, made.mask.state_dict())
+        masks.save(made.mask, folder / store.MASK)
 
 
 def _result(training: Training) -> dict[str, Any]:

@@ -52,8 +52,9 @@ def gru(module: nn.GRU, x: Tensor, sizes: Sequence[int], initial: Tensor | None 
     if x.device.type != "cpu":
         packed, _ = module(PackedSequence(x, torch.tensor(sizes)), initial[None])
         return packed.data
-    needed = torch.is_grad_enabled() and any(p.requires_grad for p in (x, initial, *module.parameters()))
-    return _Recurrence.apply(x, initial, *module.parameters(), sizes, needed)
+    weights = _weights(module)
+    needed = torch.is_grad_enabled() and any(p.requires_grad for p in (x, initial, *weights))
+    return _Recurrence.apply(x, initial, *weights, sizes, needed)
 
 
 def step(module: nn.GRU, x: Tensor, h: Tensor) -> Tensor:
@@ -72,7 +73,12 @@ def step(module: nn.GRU, x: Tensor, h: Tensor) -> Tensor:
         >>> torch.allclose(step(module, x, h), gru(module, x, [4], h), atol=1e-6)
         True
     """
-    return torch.gru_cell(x, h, *module.parameters())
+    return torch.gru_cell(x, h, *_weights(module))
+
+
+def _weights(module: nn.GRU) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """By name: a parametrised module's parameters are others, and these are what it makes of them."""
+    return module.weight_ih_l0, module.weight_hh_l0, module.bias_ih_l0, module.bias_hh_l0  # type: ignore[return-value]
 
 
 def _check(module: nn.GRU, x: Tensor, sizes: list[int]) -> None:
