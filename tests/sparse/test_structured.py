@@ -146,7 +146,8 @@ def test_copies_states_and_merging():
     assert torch.equal(layer(x), other(x))
     site = next(iter(install(fresh := nn.Linear(6, 4), {"weight": selection}).values()))
     remove(site)
-    assert type(fresh) is nn.Linear and fresh.forward.__func__ is nn.Linear.forward
+    assert type(fresh) is nn.Linear
+    assert fresh.forward.__func__ is nn.Linear.forward
 
 
 def test_a_write_between_forward_and_backward_is_noticed():
@@ -181,7 +182,8 @@ def test_others_fall_back_to_placed(layer, reason):
     site = next(iter(install(copy.deepcopy(layer), {"weight": selection}).values()))
     module, attribute = site.users[0]
     assert reason in structured.fits(module, attribute, site.placed)
-    assert parametrize.is_parametrized(module) and "forward" not in vars(type(module))
+    assert parametrize.is_parametrized(module)
+    assert "forward" not in vars(type(module))
 
 
 def test_more_groups_than_are_worth_it():

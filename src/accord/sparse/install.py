@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -89,7 +89,7 @@ def remove(site: Site) -> None:
     """
     site.placed.write(site.dense)
     for (module, attribute), order in zip(site.users, site.order, strict=True):
-        parametrize.remove_parametrizations(module, attribute, leave_parametrized=False)
+        _unparametrize(module, attribute)
         now = module._parameters
         for name in [*(n for n in order if n in now), *(n for n in list(now) if n not in order)]:
             now[name] = now.pop(name)
@@ -100,6 +100,21 @@ def remove(site: Site) -> None:
                     del hooks[key]
                     module._forward_hooks_always_called.pop(key, None)
             module._init_flat_weights()
+
+
+def _unparametrize(module: nn.Module, attribute: str) -> None:
+    """As ``remove_parametrizations``, but that of PyTorch changes the class, which copies of the module share."""
+    lists, kind = module.parametrizations, type(module)
+    assert isinstance(lists, nn.ModuleDict)
+    original = lists[attribute].original
+    del lists[attribute]
+    if len(lists):
+        own = {key: value for key, value in vars(kind).items() if key not in (attribute, "__dict__", "__weakref__")}
+        module.__class__ = type(kind.__name__, kind.__bases__, own)
+    else:
+        del module.parametrizations
+        module.__class__ = kind.__bases__[0]
+    module.register_parameter(attribute, cast(nn.Parameter, original))
 
 
 def _restore(module: nn.Module, *_: Any) -> None:

@@ -238,8 +238,15 @@ class SparseTraining:
             rule: by default the one that chose first.
             losses: for rules that need data.
         """
-        seed = self.seed + self.reselections + 1
-        return select(self.model, rule or self.mask.rule, losses=losses, seed=seed, **self._options)
+        wanted = [p.requires_grad for p in self.rest]  # for a look, perhaps, which the rule must not see
+        for p in self.rest:
+            p.requires_grad_(False)
+        try:
+            seed = self.seed + self.reselections + 1
+            return select(self.model, rule or self.mask.rule, losses=losses, seed=seed, **self._options)
+        finally:
+            for p, want in zip(self.rest, wanted, strict=True):
+                p.requires_grad_(want)
 
     def adopt(self, mask: Mask) -> None:
         """Train the places of another mask from now on; what was trained stays where it is.
