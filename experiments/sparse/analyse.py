@@ -14,7 +14,7 @@ from pathlib import Path
 
 import figures
 import numpy as np
-from claims import Claims, full, masked
+from claims import BESIDE, Claims, full, masked
 from plan import ANCHORS, COMPARED, DENSITIES, METHODS, RATES, RULES, SWEEP, psn
 from reading import Book, Facts, Key
 from verdicts import CLAIMS, Comparison, verdict
@@ -171,7 +171,7 @@ def _sweep(claims: Claims) -> str:
 
 
 def _rules(claims: Claims) -> str:
-    spelled = [psn(COMPARED), *(f"{rule}(density={COMPARED:g})" for rule in RULES), "BitFit()"]
+    spelled = [psn(COMPARED), *(f"{rule}(density={COMPARED:g})" for rule in RULES), *BESIDE.values()]
     return arms(claims, {**{rule: _same(claims, sparse=rule) for rule in spelled}, "dense": _same(claims)})
 
 
@@ -207,7 +207,7 @@ def _controls(claims: Claims) -> str:
 
 def _cost(claims: Claims) -> str:
     lines = _head("problem", "rule", "ms per step, over dense", "selection, ms", "of training time")
-    spelled = [*map(psn, DENSITIES), *(f"{rule}(density={COMPARED:g})" for rule in RULES), "BitFit()"]
+    spelled = [*map(psn, DENSITIES), *(f"{rule}(density={COMPARED:g})" for rule in RULES), *BESIDE.values()]
     for problem in claims.homes:
         dense = claims.book.get(claims.key(problem))
         for rule in spelled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-from plan import ANCHORS, COMPARED, DENSITIES, METHODS, RATES, RULES, STUDIES, SWEEP, psn
+from plan import ANCHORS, COMPARED, DENSITIES, LORA, METHODS, RATES, RULES, STUDIES, SWEEP, psn
 from reading import Book, Facts, Key, Looks, matched
 from verdicts import PERCENT, POINT, Comparison
 
@@ -14,6 +14,7 @@ from accord import problems
 Value = Callable[[Facts], float]
 MAIN = psn(DENSITIES[0])  # density of the paper for networks that are trained from scratch
 RIVALS = ("RandomNeuron", "RandomBlock", "GlobalMagnitude", "Smallest")
+BESIDE = {"BitFit": "BitFit()", LORA: LORA}  # without a density
 SLOWER, SHARE = 5.0, 1.0  # per cent of a step's and of the training's time that count as nothing
 
 
@@ -129,8 +130,8 @@ class Claims:
     def rules(self) -> Iterator[Comparison]:
         """C5, and all other rules."""
         paper: dict[str, object] = {"sparse": psn(COMPARED)}
-        for rule in (*RIVALS, *(rule for rule in RULES if rule not in RIVALS), "BitFit"):
-            spelled = "BitFit()" if rule == "BitFit" else f"{rule}(density={COMPARED:g})"
+        for rule in (*RIVALS, *(rule for rule in RULES if rule not in RIVALS), *BESIDE):
+            spelled = BESIDE.get(rule, f"{rule}(density={COMPARED:g})")
             rival: dict[str, object] = {"sparse": spelled}
             groups = self.each(self.dm, paper, rival)
             yield Comparison("C5", f"Delta-m, PSN minus {rule}", "%", 1, PERCENT, groups, primary=rule in RIVALS)

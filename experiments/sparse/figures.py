@@ -6,9 +6,9 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from claims import BESIDE, Claims
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -20,9 +20,6 @@ from accord.report.palette import BAND, GRID, INK, REFERENCE
 from accord.report.palette import MARKERS as NAMES
 from accord.report.palette import METHODS as COLOURS
 from accord.report.render_matplotlib import MARKERS, settings
-
-if TYPE_CHECKING:
-    from claims import Claims
 
 CHANCE = 50.0  # per cent of conflict between directions that know nothing of each other
 WIDTH, HEIGHT = 3.2, 2.5  # inches of a panel
@@ -129,7 +126,7 @@ def _sizes(claims: Claims, problem: str, axes: Axes) -> None:
 def _rules(claims: Claims, problem: str, axes: Axes) -> None:
     """Every rule: gain against incidence."""
     rules = {"dense": "", "PSN": psn(COMPARED)}
-    rules |= {rule: f"{rule}(density={COMPARED:g})" for rule in RULES} | {"BitFit": "BitFit()"}
+    rules |= {rule: f"{rule}(density={COMPARED:g})" for rule in RULES} | BESIDE
     for number, (name, sparse) in enumerate(rules.items()):
         key = claims.key(problem, sparse=sparse)
         x, y = _interval(claims, key, lambda facts: _looks(facts, "full")), _interval(claims, key, claims.dm)

@@ -76,6 +76,7 @@ RULES = (
     "RandomNeuron", "RandomBlock", "Smallest", "GlobalMagnitude", "GPS", "FISH", "ConflictFree", "SignAgreement",
     "Columns", "Blocks",
 )  # fmt: skip
+LORA = "LoRA"  # begins the arm of the runs of lora.py, which are known by it
 ANCHORS = (0.3, 3.0, 30.0)  # strengths of the pull to the initial values
 WATCHED = ("PSN(density=0.6)", "RandomNeuron(density=0.6)", "PSN(density=0.3)", "RandomNeuron(density=0.3)")
 EVERY, FULL = 3, 6  # steps between looks at what is trained, and at all of it

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from plan import LORA
 
 from accord import conflict, problems
 from accord.bench import stats, store
@@ -35,7 +36,7 @@ class Key(NamedTuple):
         task: that is trained alone, or "".
         method: its spelling.
         lr: learning rate.
-        sparse: spelling of the rule, or "".
+        sparse: spelling of the rule, ``LoRA``, or "".
         trains: ``selected`` or ``all``.
         order: of mask and combination.
         anchor: strength; 0 without.
@@ -56,9 +57,10 @@ class Key(NamedTuple):
         """The key of a stored run."""
         config = run.config
         problem = problems.parse(config.problem)
+        adapted = LORA if (config.arm or "").startswith(LORA) else ""
         return Key(
             problem.name, getattr(problem, "encoder", ""), "+".join(config.tasks or ()), config.method, config.lr,
-            config.sparse or "", config.sparse_trains, config.sparse_order, config.anchor or 0.0,
+            config.sparse or adapted, config.sparse_trains, config.sparse_order, config.anchor or 0.0,
         )  # fmt: skip
 
 

@@ -5,4 +5,5 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS=1
 python experiments/sparse/plan.py "${OUT:-runs/sparse}" --seeds "${SEEDS:-3}" --jobs "${JOBS:-2}"
+python experiments/sparse/lora.py "${OUT:-runs/sparse}" --seeds "${SEEDS:-3}"
 python experiments/sparse/analyse.py "${OUT:-runs/sparse}" --to "${TO:-experiments/sparse}"
