@@ -9,13 +9,14 @@ import argparse
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import figures
 import numpy as np
 from claims import BESIDE, Claims, full, masked
-from plan import ANCHORS, COMPARED, DENSITIES, METHODS, RATES, RULES, SWEEP, psn
+from plan import ANCHORS, COMPARED, DENSITIES, LORA, METHODS, RATES, RULES, SWEEP, psn
 from reading import Book, Facts, Key
 from verdicts import CLAIMS, Comparison, verdict
 
@@ -47,6 +48,8 @@ def main() -> None:
     for name, table in TABLES.items():
         _write(to / "tables" / f"{name}.md", table(claims))
     _write(to / "runs.csv", _csv(claims))
+    _write(to / "epochs.csv", _epochs(claims))
+    _write(to / "tables" / "environment.md", _environment(claims))
     figures.write(claims, to / "figures")
     print(verdicts(comparisons, list(claims.homes)))
 
@@ -279,6 +282,39 @@ def _csv(claims: Claims) -> str:
             shared = f.result["shared_parameters"]
             writer.writerow([*key, seed, shared, trained(f), *("" if math.isnan(n) else f"{n:.6g}" for n in numbers)])
     return out.getvalue()
+
+
+def _epochs(claims: Claims) -> str:
+    """Incidence and training loss epoch by epoch, of the plain sum on the trunks of the study."""
+    lines = [",".join((*Key._fields, "seed", "epoch", "incidence_full", "incidence_masked", "train_loss"))]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    kept = {"", LORA, *map(psn, DENSITIES)}
+    for key in sorted(claims.book.rows):
+        if key.encoder != claims.homes[key.problem] or key.method != "Sum()" or key.task or key.sparse not in kept:
+            continue
+        for seed, f in sorted(claims.book.get(key).items()):
+            losses = [sum(line["train_loss"].values()) / len(line["train_loss"]) for line in f.run.history]
+            blank = [math.nan] * len(losses)
+            rates = [list(looks.by_epoch()) if looks is not None else blank for looks in (f.full, f.masked)]
+            for epoch, numbers in enumerate(zip(*rates, losses, strict=False), 1):
+                writer.writerow([*key, seed, epoch, *("" if math.isnan(n) else f"{n:.5g}" for n in numbers)])
+    return lines[0] + "\n" + out.getvalue()
+
+
+def _environment(claims: Claims) -> str:
+    """Machines, versions and threads, with how many runs had them."""
+    found = Counter(
+        (config.machine, ", ".join(f"{name} {v}" for name, v in sorted(config.versions.items())), config.threads)
+        for runs in claims.book.rows.values()
+        for config in (facts.run.config for facts in runs.values())
+    )
+    lines = _head("machine", "versions", "threads per run", "runs", "seeds")
+    seeds = sorted({seed for runs in claims.book.rows.values() for seed in runs})
+    lines += [
+        _row(machine, versions, str(n), str(count), str(seeds)) for (machine, versions, n), count in found.items()
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _over(runs: Iterable[Facts], value: Callable[[Facts], float]) -> str:
