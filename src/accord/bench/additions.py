@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 LONGEST = 100  # of one word in a label: labels are names of folders
 DEFAULT_ORDER = "mask-then-combine"
-NONE = dict.fromkeys(("sparse", "split", "anchor", "sparse_look")) | {
+NONE = dict.fromkeys(("sparse", "split", "split_after", "anchor", "sparse_look")) | {
     "sparse_order": DEFAULT_ORDER,
     "sparse_trains": "selected",
 }  # the fields of a run without additions
@@ -30,7 +30,8 @@ def words(config: RunConfig) -> tuple[str, ...]:
     """
     found = []
     if config.split is not None:
-        found.append(_short(f"split({', '.join(config.split)})"))
+        later = "" if config.split_after is None else f" after {config.split_after}"
+        found.append(_short(f"split({', '.join(config.split)})") + later)
     if config.sparse is not None:
         rule = _short(config.sparse)
         found.append(rule if config.sparse_trains == "selected" else f"watched {rule}")
@@ -64,6 +65,19 @@ def check(config: RunConfig) -> None:
         raise AccordError("sparse_trains='all' trains everything, so there is no sparse_order; leave it out.")
     if config.split is not None and len(config.tasks or ("all", "of them")) < 2:
         raise AccordError(f"split is {list(config.split)} with one task; expected several, or leave split out.")
+    if config.split_after is not None:
+        _check_later(config)
+
+
+def _check_later(config: RunConfig) -> None:
+    if config.split is None:
+        raise AccordError(f"split_after is {config.split_after} without layers; give split as well.")
+    if config.sparse is not None or config.anchor is not None:
+        other = "sparse" if config.sparse is not None else "anchor"
+        raise AccordError(f"split_after is given with {other}; layers can be split beside that from the start only.")
+    assert config.split_after is not None
+    if config.split_after >= config.epochs:
+        raise AccordError(f"split_after is {config.split_after} of {config.epochs} epochs; expected fewer.")
 
 
 def _short(text: str) -> str:

@@ -61,6 +61,7 @@ class RunConfig(BaseModel):
         sparse_look: record the Gramians of the trained and of the frozen weights at every n-th step; 0: never; None:
             as often as ``monitor_every``.
         split: layers of which every task gets a copy of its own, see ``accord.restructure``; None: all stay shared.
+        split_after: epochs in which these layers are shared before; the optimiser's state is carried over. None: none.
         anchor: strength of a pull of the shared parameters towards their initial values, see ``bench.anchor``.
         machine: kind of machine.
         versions: of accord, torch, numpy and Python.
@@ -89,6 +90,7 @@ class RunConfig(BaseModel):
     sparse_trains: Literal["selected", "all"] = "selected"
     sparse_look: Annotated[int, Field(ge=0)] | None = None
     split: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    split_after: Annotated[int, Field(ge=1)] | None = None
     anchor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     machine: str = Field(default_factory=_machine)
     versions: dict[str, str] = Field(default_factory=versions)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from accord.bench.additions import NONE
 from accord.bench.plan import alone
 from accord.bench.store import Run
 
 REFERENCE = "Sum()"  # what every method is compared with: plain PyTorch
-ADDITIONS = frozenset({"sparse", "sparse_order", "sparse_trains", "sparse_look", "split", "anchor"})  # see `additions`
+ADDITIONS = frozenset(NONE)  # settings of what is done to the model; a label says them where they are given
 GIVEN = frozenset({"problem", "method", "arm", "seed"})  # what a label or its place on the page says already
 
 

@@ -16,8 +16,8 @@ from accord.balancer import Balancer
 from accord.bench.anchor import Anchor
 from accord.bench.config import RunConfig
 from accord.errors import AccordError
-from accord.problems import Part, seeds
-from accord.restructure import task_specific
+from accord.problems import Batch, Part, seeds
+from accord.restructure import TaskSpecific, carry, task_specific
 from accord.sharing import discover
 from accord.sparse.install import Site
 from accord.sparse.mask import Mask
@@ -47,8 +47,8 @@ class Prepared:
     ) -> None:
         self.config, self.problem, self._train = config, problem, train
         self.model = problem.model(config.seed)
-        if config.split is not None:
-            self.model = task_specific(self.model, config.split, problem.tasks)
+        if config.split is not None and config.split_after is None:
+            self.split()
         self.seconds = 0.0  # that the selection took
         self.sparse: SparseTraining | None = None
         self._projects = type(problem).after_step is not problems.Problem.after_step
@@ -56,6 +56,32 @@ class Prepared:
         if config.sparse is not None:
             self.sparse = self._select(heads, mask, looks)
         self.anchor = None if config.anchor is None else self._anchor(heads, config.anchor)
+
+    def split(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Give every task its copies of the layers; an optimiser goes on with them as it would have with the layers."""
+        assert self.config.split is not None
+        self.model = task_specific(self.model, self.config.split, self.problem.tasks)
+        if optimizer is not None:
+            carry(optimizer, self.model)
+
+    @property
+    def due(self) -> int | None:
+        """After how many epochs layers are still to be split; None: no more are."""
+        return None if isinstance(self.model, TaskSpecific) else self.config.split_after
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of all tasks, each with its own copies."""
+        if isinstance(self.model, TaskSpecific):
+            base = self.model.base
+            return self.model.by_task(lambda: self.problem.losses(base, batch))
+        return dict(self.problem.losses(self.model, batch))
+
+    def metrics(self, examples: Part) -> dict[str, dict[str, float]]:
+        """The metrics of all tasks, likewise."""
+        if isinstance(self.model, TaskSpecific):
+            base = self.model.base
+            return self.model.by_task(lambda: self.problem.metrics(base, examples), remember=False)
+        return dict(self.problem.metrics(self.model, examples))
 
     def parameters(self) -> list[nn.Parameter]:
         """What the optimiser is given."""
@@ -73,7 +99,7 @@ class Prepared:
         sites = () if self.sparse is None or not self._projects else tuple(self.sparse.sites.values())
         for site in sites:
             site.placed.write(site.dense)
-        self.problem.after_step(self.model)
+        self._constrain()
         for site in sites:
             _take(site)
 
@@ -83,6 +109,15 @@ class Prepared:
             return None
         numbers = {name: getattr(self.sparse.mask, name) for name in NUMBERS}
         return {**numbers, "seconds": self.seconds}
+
+    def _constrain(self) -> None:
+        """Constraints of the problem on its parameters, those of every task's copies too."""
+        if not isinstance(self.model, TaskSpecific):
+            self.problem.after_step(self.model)
+        elif self._projects:
+            for task in self.model.tasks:
+                with self.model.on(task):
+                    self.problem.after_step(self.model.base)
 
     def verify(self) -> None:
         """Nothing that is not trained has changed.
@@ -142,7 +177,7 @@ class Prepared:
             return known
         batch = next(iter(self._train))
         with undisturbed(self.model, grad=True):
-            sharing = discover(self.model, self.problem.losses(self.model, batch))
+            sharing = discover(self.model, self.losses(batch))
         own = {p for head in sharing.heads for p in head}
         found = (name for name, p in self.model.named_parameters() if p in own and not name.startswith(f"{HEADS}."))
         return (*known, *found)
@@ -153,7 +188,7 @@ class Prepared:
         order = self._train.shuffled(seeds.generator(self.config.seed, "selection"))
         for batch in itertools.islice(order, BATCHES):
             with undisturbed(self.model, grad=True):
-                losses = self.problem.losses(self.model, batch)
+                losses = self.losses(batch)
                 yield {task: losses[task] for task in self.config.tasks or self.problem.tasks}
 
     def _anchor(self, heads: tuple[str, ...], strength: float) -> Anchor:

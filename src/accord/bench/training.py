@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from accord import problems
 from accord.bench import store
@@ -41,7 +41,6 @@ class Training:
         self.peak = Peak()
         looks = record.with_name(store.FULL) if looks is None else looks
         self.prepared = Prepared(config, self.problem, self.data.train, mask, looks)
-        self.model = self.prepared.model
         kind = getattr(torch.optim, config.optimizer)
         self.optimizer: torch.optim.Optimizer = kind(self.prepared.parameters(), lr=config.lr)
         self.balancer = config.balancer(self.model)
@@ -57,6 +56,11 @@ class Training:
         self.seconds = 0.0
         self.loading_seconds = 0.0
         self.steps = 0
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        return self.prepared.model
 
     @property
     def done(self) -> bool:
@@ -75,6 +79,8 @@ class Training:
     def epoch(self) -> None:
         """Train for one epoch, or up to the last step, evaluate, and add a line to the history."""
         number, before = len(self.history), self.steps
+        if self.prepared.due == number:
+            self.prepared.split(self.optimizer)
         self.peak.begin()
         began = time.perf_counter()
         self.model.train()
@@ -150,14 +156,14 @@ class Training:
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of the tasks that are trained."""
-        losses = self.problem.losses(self.model, batch)
+        losses = self.prepared.losses(batch)
         return {task: losses[task] for task in self.tasks}
 
     @torch.no_grad()
     def evaluate(self, examples: Part) -> dict[str, dict[str, float]]:
         """The metrics of the tasks that are trained."""
         self.model.eval()
-        metrics = self.problem.metrics(self.model, examples)
+        metrics = self.prepared.metrics(examples)
         return {task: metrics[task] for task in self.tasks}
 
     def parameters(self) -> tuple[int, int]:
@@ -193,6 +199,8 @@ class Training:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there; what the Monitor measured later is forgotten."""
+        if self.prepared.due is not None and len(state["history"]) > self.prepared.due:
+            self.prepared.split(self.optimizer)
         self.prepared.load_state_dict(state.get("prepared", {}))  # checkpoints of earlier versions lack it
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
