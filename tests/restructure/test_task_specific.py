@@ -423,11 +423,25 @@ def test_layers_that_cannot_be_had():
     normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
     with pytest.raises(AccordError, match="parametrised"):
         task_specific(normed, "0", TASKS)
-    with pytest.raises(AccordError, match="within a compiled module"):
-        task_specific(torch.compile(Plain()), "_orig_mod.second", TASKS)
     done = task_specific(Plain(), "second", TASKS)
     with pytest.raises(AccordError, match="task-specific already, in second"):
         task_specific(done, "third", TASKS)
+
+
+@pytest.mark.slow
+def test_compiled_parts():
+    net, x = Plain(), torch.randn(7, 6)
+    plain = copy.deepcopy(net)
+    net.first.compile(backend="eager")
+    net.third = torch.compile(net.third, backend="eager")
+    model = task_specific(net, "second", TASKS)
+    whole = torch.compile(copy.deepcopy(model), backend="eager")
+    for _ in range(2):
+        out, also, expected = model(x), whole(x), plain(x)
+        assert torch.equal(out["edges"], expected["edges"])
+        assert torch.equal(also["edges"], expected["edges"])
+    with pytest.raises(AccordError, match="within a compiled module"):
+        task_specific(torch.compile(Plain()), "_orig_mod.second", TASKS)
 
 
 def test_a_head_is_found_out_at_the_first_pass():

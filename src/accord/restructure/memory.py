@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import DisableTorchFunction
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -126,10 +127,11 @@ class Memory:
         self._made.clear()
         earlier = list(self._tensors.values())
         yield
-        changed = [id(tensor) for tensor, version in earlier if _version(tensor) != version]
-        if changed:
-            raise Changed({self._makers[i] for i in changed if i in self._makers})
-        self._tensors = {i: (tensor, _version(tensor)) for i, (tensor, _) in self._tensors.items()}
+        with DisableTorchFunction():  # looking at tensors is an operation, too
+            changed = [id(tensor) for tensor, version in earlier if _version(tensor) != version]
+            if changed:
+                raise Changed({self._makers[i] for i in changed if i in self._makers})
+            self._tensors = {i: (tensor, _version(tensor)) for i, (tensor, _) in self._tensors.items()}
 
     def operation(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The result of an operation, remembered or computed."""

@@ -115,7 +115,7 @@ class TaskSpecific(nn.Module):
         self.base.train(mode)
         return super().train(mode)
 
-    @torch.compiler.disable(recursive=False)
+    @torch.compiler.disable
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Each task's own output, from the run with its copies; within ``on(task)``, that run alone.
 
