@@ -11,7 +11,7 @@ from accord.errors import AccordError
 from accord.sparse.evidence import Evidence
 from accord.sparse.rule import Target
 from accord.sparse.selection import Flat, narrow
-from accord.sparse.top import top_columns
+from accord.sparse.top import top_columns, top_places
 
 
 def evidence_of(target: Target) -> Evidence:
@@ -64,29 +64,38 @@ def best_columns(score: Tensor, matrix: Tensor, keep: int) -> Tensor:
         >>> best_columns(torch.tensor([[0.0, 0.0, 5.0]]), torch.tensor([[1.0, -2.0, 0.1]]), 2)
         tensor([[1, 2]])
     """
-    order = matrix.detach().abs().argsort(dim=1, descending=True, stable=True)  # (out, fan_in), largest weight first
-    found = top_columns(score.gather(1, order), keep)  # (out, keep), of equal ones the lowest
-    return order.gather(1, found).sort(1).values
+    found = top_columns(score, keep)
+    cut = score.gather(1, found).amin(1, keepdim=True)  # (out, 1), the last score that is taken
+    crowded = (score >= cut).sum(1).gt(keep).nonzero()[:, 0]  # rows in which others have it, too
+    if len(crowded):
+        own, cut = score[crowded], cut[crowded]
+        weights = matrix[crowded].detach().abs().to(own.dtype)
+        key = torch.where(own > cut, torch.inf, weights.masked_fill(own < cut, -1.0))
+        found[crowded] = top_columns(key, keep)
+    return found
 
 
 def best_places(scores: Sequence[Tensor], matrices: Sequence[Tensor], total: int) -> list[Flat]:
     """The places with the largest scores of all targets together; equal ones are settled as in ``best_columns``.
 
     Args:
-        scores: (out, fan_in) for each target.
+        scores: (out, fan_in) for each target, not negative.
         matrices: the weights.
         total: how many places.
 
     Example:
         >>> score, weight = torch.tensor([[3.0, 0.0]]), torch.ones(1, 2)
-        >>> [flat.index.tolist() for flat in best_places([score, -score], [weight, 2 * weight], 2)]
-        [[0], [1]]
+        >>> [flat.index.tolist() for flat in best_places([score, 0 * score], [weight, 2 * weight], 2)]
+        [[0], [0]]
     """
-    flat = torch.cat([s.reshape(-1) for s in scores])  # (P,)
-    cut = flat.kthvalue(len(flat) - total + 1).values
-    chosen = flat > cut  # fewer than `total`
-    equal = (flat == cut).nonzero()[:, 0]
-    weights = torch.cat([m.detach().reshape(-1) for m in matrices])[equal].abs()
-    chosen[equal[weights.argsort(descending=True, stable=True)[: total - int(chosen.sum())]]] = True
-    parts = chosen.split([s.numel() for s in scores])
-    return [Flat(narrow(part.nonzero()[:, 0], len(part))) for part in parts]
+    found = top_places(scores, total)
+    cut = min(s.reshape(-1)[at].min().item() for s, at in zip(scores, found, strict=True) if len(at))
+    above = [(s.reshape(-1) > cut).nonzero()[:, 0] for s in scores]
+    equal = [(s.reshape(-1) == cut).nonzero()[:, 0] for s in scores]
+    room = total - sum(map(len, above))
+    if room < sum(map(len, equal)):
+        weights = [m.detach().reshape(-1)[at] for m, at in zip(matrices, equal, strict=True)]
+        taken = top_places(weights, room, magnitude=True)
+        equal = [at[t] for at, t in zip(equal, taken, strict=True)]
+        found = [torch.cat(both).sort().values for both in zip(above, equal, strict=True)]
+    return [Flat(narrow(at, s.numel())) for at, s in zip(found, scores, strict=True)]
