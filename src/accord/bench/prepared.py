@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from accord import problems
 from accord.balancer import Balancer
+from accord.bench import store
 from accord.bench.anchor import Anchor
 from accord.bench.config import RunConfig
 from accord.errors import AccordError
@@ -22,13 +23,14 @@ from accord.sharing import discover
 from accord.sparse.install import Site
 from accord.sparse.mask import Mask
 from accord.sparse.origin import origin
+from accord.sparse.scope import Regime
 from accord.sparse.training import SparseTraining
 from accord.undisturbed import undisturbed
 
 HEADS = "heads"  # every architecture of ours keeps the heads of its tasks there
 BATCHES = 32  # of the training data, at most, for rules that look at gradients
 NUMBERS = ("trainable", "total", "shared", "selected", "density", "hash")  # of a mask, in a result
-REGIME = "scratch"  # our problems begin with random weights: norms and embeddings are trained
+REGIME: Regime = "scratch"  # our problems begin with random weights: norms and embeddings are trained
 
 
 class Prepared:
@@ -103,12 +105,12 @@ class Prepared:
         for site in sites:
             _take(site)
 
-    def summary(self) -> dict[str, Any] | None:
-        """What is trained, as ``store.Sparsity``; None where everything is."""
+    def summary(self) -> store.Sparsity | None:
+        """What is trained; None where everything is."""
         if self.sparse is None:
             return None
         numbers = {name: getattr(self.sparse.mask, name) for name in NUMBERS}
-        return {**numbers, "seconds": self.seconds}
+        return store.Sparsity(**numbers, seconds=self.seconds)
 
     def _constrain(self) -> None:
         """Constraints of the problem on its parameters, those of every task's copies too."""

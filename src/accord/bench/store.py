@@ -17,6 +17,7 @@ from accord.bench import config as configuration
 from accord.bench import files
 from accord.bench.config import RunConfig
 from accord.errors import AccordError
+from accord.record import Record
 
 CONFIG, RESULT, HISTORY = "config.json", "result.json", "history.json"
 CHECKPOINT, STEPS = "checkpoint.safetensors", "steps"
@@ -148,7 +149,7 @@ class Run:
         """See ``RunConfig``."""
         return self.config.label
 
-    def record(self) -> record.Record | None:
+    def record(self) -> Record | None:
         """The record of its steps, or None if there is none.
 
         Raises:
@@ -156,7 +157,7 @@ class Run:
         """
         return self._read(STEPS)
 
-    def looks(self) -> record.Record | None:
+    def looks(self) -> Record | None:
         """The looks of a sparse run at its ``trained`` and ``frozen`` weights, or None if there are none.
 
         Raises:
@@ -164,7 +165,7 @@ class Run:
         """
         return self._read(FULL)
 
-    def _read(self, name: str) -> record.Record | None:
+    def _read(self, name: str) -> Record | None:
         folder = self.path / name
         return record.read(folder) if record.parts(folder) else None
 

@@ -14,11 +14,12 @@ import typer
 
 from accord.bench import store, suite
 from accord.bench.config import RunConfig, configure
-from accord.cli import bench, compare, data, show, tpp
+from accord.cli import bench, compare, data, show, sparse, split, tpp
 from accord.cli import demo as showcase
 from accord.errors import AccordError
 from accord.methods import METHODS
 from accord.problems import PROBLEMS, parse
+from accord.sparse import RULES
 
 # Unknown verbs and options, missing and wrong values. The parser's own base of such errors moves from version to
 # version; its one public child does not.
@@ -34,6 +35,8 @@ app = typer.Typer(
 app.command()(bench.bench)
 app.command()(compare.compare)
 app.command()(compare.tables)
+app.command()(split.split)
+app.command()(sparse.sparse)
 app.add_typer(data.app, name="data")
 app.add_typer(tpp.app, name="tpp")
 
@@ -84,9 +87,11 @@ def spelling(kind: type[Any]) -> str:
 def _listing() -> str:
     problems = "\n".join(f"  {spelling(problem)}" for problem in PROBLEMS)
     methods = "\n".join(f"  {spelling(method)}" for method in METHODS)
+    rules = "\n".join(f"  {spelling(rule)}" for rule in RULES)
     return (
         f"\b\nProblems, with their default settings:\n{problems}\n\n"
-        f"\b\nMethods, with their default arguments:\n{methods}"
+        f"\b\nMethods, with their default arguments:\n{methods}\n\n"
+        f"\b\nRules of sparse training, with their default arguments:\n{rules}"
     )
 
 
@@ -128,7 +133,7 @@ def run(
         "problem": problem, "epochs": epochs, "lr": lr, "optimizer": optimizer, "select": select, "threads": threads,
     }  # fmt: skip
     common = {name: value for name, value in common.items() if value is not None}
-    several = {"scale": scale, "heads": heads, "engine": engine, "monitor_every": monitor_every}
+    several: dict[str, Any] = {"scale": scale, "heads": heads, "engine": engine, "monitor_every": monitor_every}
     if split:
         several["split"] = tuple(split)
     if anchor is not None:
