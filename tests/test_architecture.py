@@ -42,7 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     "record": {"step", "errors"},
     "monitor": {"balancer", "engines", "blocks", "losses", "step", "record", "pace", "errors"},
     "schedule": {"conflict", "step", "errors"},
-    "sparse": {"balancer", "engines", "monitor", "record", "sharing", "spelling", "step", "undisturbed", "errors"},
+    "sparse": {"balancer", "engines", "inner", "losses", "monitor", "record", "sharing", "spelling", "step"}
+    | {"undisturbed", "errors"},
     "restructure": {"conflict", "record", "sharing", "undisturbed", "errors"},
     "lookahead": {"errors"},
     "data": {"errors"},
