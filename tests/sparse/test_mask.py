@@ -24,8 +24,8 @@ def model(width: int = 6) -> nn.Module:
 
 def mask_of(rule, net: nn.Module | None = None) -> Mask:
     net = model() if net is None else net
-    losses = [{"a": sum((p * p).sum() for p in net.parameters())}] if rule.needs_evidence else None
-    return select(net, rule, heads="3", losses=losses)
+    losses = {"a": sum((p * p).sum() for p in net.parameters()), "b": sum(p.exp().sum() for p in net.parameters())}
+    return select(net, rule, heads="3", losses=[losses] if rule.needs_evidence else None)
 
 
 def test_numbers():
@@ -82,9 +82,8 @@ class TestEveryRule:
         for name, s in mask.selections.items():
             index = s.index.clone().reshape(-1)
             index[-1] -= 1
-            hashes.add(
-                replace(mask, selections={**mask.selections, name: replace(s, index=index.view(s.index.shape))}).hash
-            )
+            moved = {**mask.selections, name: replace(s, index=index.view(s.index.shape))}
+            hashes.add(replace(mask, selections=moved).hash)
         assert len(hashes) == 3 + len(mask.selections)
 
 

@@ -201,6 +201,8 @@ def test_top_columns_and_places_against_python(data):
     magnitudes = weights.abs().double().tolist()
     assert top_columns(weights, keep, magnitude=True).tolist() == [by_hand(row, keep) for row in magnitudes]
     assert top_columns(weights, keep).tolist() == [by_hand(row, keep) for row in weights.double().tolist()]
+    low = [by_hand([-m for m in row], keep) for row in magnitudes]
+    assert top_columns(weights, keep, magnitude=True, smallest=True).tolist() == low
     total = data.draw(st.integers(0, rows * columns))
     cut = data.draw(st.integers(0, rows))
     found = top_places([weights[:cut], weights[cut:]], total, magnitude=True)

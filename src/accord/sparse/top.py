@@ -11,7 +11,7 @@ from torch import Tensor
 CHUNK = 1 << 22  # scores at a time: temporaries stay in the cache, and small
 
 
-def top_columns(scores: Tensor, keep: int, *, magnitude: bool = False) -> Tensor:
+def top_columns(scores: Tensor, keep: int, *, magnitude: bool = False, smallest: bool = False) -> Tensor:
     """The columns of the ``keep`` largest scores of each row; of equal ones at the cut, the lowest columns.
 
     The same as the first ``keep`` of a stable descending sort. Low precision is compared as it is, which is exact.
@@ -20,6 +20,7 @@ def top_columns(scores: Tensor, keep: int, *, magnitude: bool = False) -> Tensor
         scores: (rows, columns), none of them NaN.
         keep: from 1 to the number of columns.
         magnitude: compare ``|score|``, without a copy of all scores.
+        smallest: the smallest instead of the largest.
 
     Returns:
         (rows, keep) int64, ascending in each row.
@@ -33,7 +34,8 @@ def top_columns(scores: Tensor, keep: int, *, magnitude: bool = False) -> Tensor
     parts = []
     for start in range(0, rows, step):
         part = scores[start : start + step]
-        parts.append(_top(part.abs() if magnitude else part, keep))
+        part = part.abs() if magnitude else part
+        parts.append(_top(-part if smallest else part, keep))
     return torch.cat(parts) if parts else torch.empty(0, keep, dtype=torch.int64, device=scores.device)
 
 

@@ -38,4 +38,4 @@ class Smallest(Budgeted):
 
     def choose(self, targets: Sequence[Target], generator: torch.Generator) -> dict[str, Tensor]:
         """See ``Rule.choose``."""
-        return {target.name: top_columns(target.matrix.abs().neg_(), target.keep) for target in targets}
+        return {t.name: top_columns(t.matrix, t.keep, magnitude=True, smallest=True) for t in targets}
