@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from accord import Balancer, Monitor, record
 from accord.blocks import OTHERS
@@ -13,12 +15,29 @@ from accord.sparse.training import SparseTraining
 from models import HardSharing, Hierarchy
 
 X = torch.randn(16, 5, generator=torch.Generator().manual_seed(1))
+
+
+class Checkpointed(nn.Module):
+    """Blocks that run again in the backward pass, with norms that are frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(5, 5), nn.LayerNorm(5), nn.Tanh()) for _ in range(3))
+        self.heads = nn.ModuleList(nn.Linear(5, 1) for _ in range(2))
+
+    def losses(self, x):
+        for layer in self.layers:
+            x = checkpoint(layer, x, use_reentrant=False)
+        return {str(i): (head(x) - i).square().mean() for i, head in enumerate(self.heads)}
+
+
 MODELS = {
     "plain": (HardSharing, {"heads": "heads"}),
     "layer norm": (lambda: HardSharing(norm="layer"), {"heads": "heads"}),
     "batch norm": (lambda: HardSharing(norm="batch"), {"heads": "heads"}),
     "columns": (HardSharing, {"heads": "heads", "rule": "Columns(k=2)"}),
     "bottom frozen": (HardSharing, {"heads": "heads", "overrides": {"trunk.0.*": "frozen"}}),
+    "checkpointed": (Checkpointed, {"heads": "heads", "overrides": {"layers.1.0.weight": "frozen"}}),
     "hierarchy": (Hierarchy, {"heads": ("a", "b")}),
 }
 

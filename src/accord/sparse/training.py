@@ -161,6 +161,7 @@ class SparseTraining:
             self._looks.monitor.starter.reduce = balancer.starter.reduce
         self._balancers.append(balancer)
         balancer.observers.append(self._looks)
+        self._looks.watch(self.model)
         self._looks.begin()
 
     def check(self, optimizer: Optimizer) -> None:
@@ -275,6 +276,7 @@ class SparseTraining:
         for p, required in self._required.items():
             p.requires_grad_(required)
         release_statistics(self._norms)
+        self._looks.forget()
         self.sites, self.frozen, self._balancers, self._norms = {}, {}, [], ()
         return self.model
 
