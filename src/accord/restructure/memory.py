@@ -83,6 +83,7 @@ class Memory:
         self._modules, self._heads, self._copied = modules, heads or {}, copied
         self._outputs: dict[str, list[Any]] = {}  # of heads
         self._task = ""
+        self._frames: set[Any] = set()  # checkpoints in which a call was answered from memory
         self.wires: list[Tensor] = []  # leaves of the graphs of what stands in the place of heads' outputs
         self._own = WeakTensorKeyDictionary()
         self._mark(list(own))
@@ -113,7 +114,15 @@ class Memory:
                     vars(module).pop(name, None)
                 else:
                     vars(module)[name] = was
-            for found in (self._own, self._answers, self._tensors, self._kept, self._makers, self._outputs):
+            for found in (
+                self._own,
+                self._answers,
+                self._tensors,
+                self._kept,
+                self._makers,
+                self._outputs,
+                self._frames,
+            ):
                 found.clear()
 
     @contextmanager
@@ -194,6 +203,11 @@ class Memory:
         others: list[Any] = [args, kwargs]
         _spell((args, kwargs), spelled, tensors, others)
         if any(map(self._is_own, tensors)):
+            if _frame() in self._frames:
+                raise AccordError(
+                    "a checkpoint holds task-specific and shared computations, and would compute the wrong ones again. "
+                    "Put the checkpoint inside the task-specific layer, or around what is shared alone."
+                )
             before = [(t, _version(t)) for t in tensors if id(t) not in self._state and not self._is_own(t)]
             result = call(*args, **kwargs)
             if any(_version(t) != version and id(t) not in self._makers for t, version in before):
@@ -207,6 +221,9 @@ class Memory:
             answers.append(call(*args, **kwargs))
             self._kept.append(others)
             self._note((name, number), tensors, answers[turn])
+        else:
+            self._frames.add(_frame())
+            self._frames.discard(None)
         if (name, number) not in self._copied:
             return answers[turn]
         result = tree_map_only(Tensor, torch.clone, answers[turn])
@@ -270,6 +287,12 @@ def _spell(value: Any, key: list[Any], tensors: list[Tensor], others: list[Any])
     else:
         key.append((type(value), id(value)))
         others.append(value)
+
+
+def _frame() -> Any:
+    """The innermost checkpoint around this call, if there is one: PyTorch knows it by its hook."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return hooks[0] if hooks and hooks[0].__qualname__.startswith("_checkpoint_hook") else None
 
 
 def _version(tensor: Tensor) -> int:
