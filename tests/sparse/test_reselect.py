@@ -151,6 +151,11 @@ def test_a_dynamic_run_is_resumed():
     assert parts[1].reselections == whole[1].reselections == 5
     assert all(torch.equal(a, b) for a, b in zip(whole[0].parameters(), parts[0].parameters(), strict=True))
     assert Mask.from_state(kept[1]["mask"]).hash != whole[1].first
+    other = build(Mask.from_state(kept[1]["mask"]))  # begins with the mask of the checkpoint
+    other[1].load_state_dict(kept[1])
+    other[0].load_state_dict(kept[0])
+    other[1].verify()
+    assert (other[1].first, other[1].reselections) == (whole[1].first, 2)
 
 
 def test_rules_that_need_data_and_frozen_parts():

@@ -301,14 +301,16 @@ class SparseTraining:
             if state[key] != getattr(self, key):
                 raise AccordError(f"the state has {key}={state[key]!r}, this SparseTraining {getattr(self, key)!r}.")
         mask = Mask.from_state(state["mask"])
-        if state["first"] != self.first or (mask.origin != self.mask.origin and not state["reselections"]):
+        same = mask.hash == self.mask.hash and (mask.origin == self.mask.origin or state["reselections"])
+        if not same and not (state["first"] == self.first and state["reselections"]):
             raise AccordError(
                 f"the state belongs to another mask or model ({mask!r}); this one began as {self.mask!r}. Resume with "
                 "SparseTraining(model, Mask.from_state(state['mask']))."
             )
         if mask.hash != self.mask.hash:
             self.adopt(mask)
-        self.reselections, self._digests = int(state["reselections"]), dict(state["digests"])
+        self.first, self.reselections = state["first"], int(state["reselections"])
+        self._digests = dict(state["digests"])
         self._looks.load_state_dict(state["looks"])
 
     def _monitor(self, look: int, path: str | os.PathLike[str] | None) -> Monitor | None:
