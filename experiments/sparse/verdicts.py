@@ -6,6 +6,7 @@ A claim is a list of comparisons. Each is a difference per problem and seed, pai
 - **holds**: the interval lies wholly on the claimed side of zero;
 - **does not hold**: it lies wholly on the other side, or wholly within the margin around zero, which is too small to
   matter: 1 percentage point of incidence (the paper's mean drop on its from-scratch network is 1.7), 0.5 % of Delta-m;
+- **problems disagree**: the intervals of single problems lie on both sides of zero, whatever the pooled one does;
 - **cannot be told here**: anything else, and whenever fewer than two seeds are there.
 
 A claim of several primary comparisons holds if all hold, and does not hold if one does not; their intervals are at
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from accord.bench import significance
 from accord.bench.stats import LEVEL, Interval, interval
 
-HOLDS, NOT, UNKNOWN = "holds", "does not hold", "cannot be told here"
+HOLDS, NOT, UNKNOWN, MIXED = "holds", "does not hold", "cannot be told here", "problems disagree"
 POINT, PERCENT = 1.0, 0.5  # margins: of incidence in percentage points, of Delta-m in per cent
 
 CLAIMS = {
@@ -73,7 +74,10 @@ class Comparison:
         return significance.pooled([list(seeds.values()) for seeds in self.groups.values()], level).interval
 
     def word(self, level: float = LEVEL) -> str:
-        """What the pooled interval says."""
+        """What the intervals say."""
+        single = [interval(seeds.values(), level) for seeds in self.groups.values()]
+        if any(one.low > 0 for one in single) and any(one.high < 0 for one in single):
+            return MIXED
         return judge(self.pooled(level), self.side, self.margin)
 
 
@@ -115,4 +119,4 @@ def verdict(parts: Sequence[Comparison]) -> str:
     if not primary or any(part.side == 0 for part in primary):
         return ""
     words = [part.word(1 - (1 - LEVEL) / len(primary)) for part in primary]
-    return NOT if NOT in words else UNKNOWN if UNKNOWN in words else HOLDS
+    return next((word for word in (NOT, MIXED, UNKNOWN) if word in words), HOLDS)
