@@ -12,9 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
 from accord.bench import store
 from accord.bench.config import RunConfig, configure
+from accord.bench.run import run
 from accord.problems import Digits
 
 TINY = repr(Digits.tiny())
@@ -37,6 +40,25 @@ def without_times(run: store.Run) -> tuple:
         if field.name not in TIMED:
             arrays[field.name] = value.tobytes() if isinstance(value, np.ndarray) else value
     return result, history, arrays
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a process."""
+
+
+def stop_after(epoch: int):
+    def on_epoch(done: int) -> None:
+        if done == epoch:
+            raise Stopped
+
+    return on_epoch
+
+
+def broken_then_resumed(config, root, epoch: int = 1):
+    with pytest.raises(Stopped):
+        run(config, root, stop_after(epoch))
+    torch.rand(7)  # somebody uses random numbers in between
+    return run(config, root)
 
 
 def start(*arguments: str | Path, **options) -> subprocess.Popen[str]:

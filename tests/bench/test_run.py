@@ -18,7 +18,7 @@ from accord.bench.training import Training
 from accord.errors import AccordError
 from accord.methods import METHODS
 from accord.problems import Data, Digits, Examples, Problem, seeds
-from stored import tiny, without_times
+from stored import Stopped, broken_then_resumed, stop_after, tiny, without_times
 
 REQUIRED = {  # methods that have no default
     "Constant": "Constant(weights=[1, 2, 3])",
@@ -26,25 +26,6 @@ REQUIRED = {  # methods that have no default
     "COSMOS": "COSMOS(ratio=[1, 2, 3])",
 }
 SPELLINGS = [REQUIRED.get(method.__name__, f"{method.__name__}()") for method in METHODS]
-
-
-class Stopped(Exception):
-    """Stands for whatever ends a process."""
-
-
-def stop_after(epoch: int):
-    def on_epoch(done: int) -> None:
-        if done == epoch:
-            raise Stopped
-
-    return on_epoch
-
-
-def broken_then_resumed(config, root, epoch: int = 1):
-    with pytest.raises(Stopped):
-        run(config, root, stop_after(epoch))
-    torch.rand(7)  # somebody uses random numbers in between
-    return run(config, root)
 
 
 @pytest.mark.parametrize("method", SPELLINGS)

@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from test_run import Stopped, broken_then_resumed, stop_after
 
 from accord import record
 from accord.bench import store
@@ -16,7 +15,7 @@ from accord.bench.training import Training
 from accord.errors import AccordError
 from accord.sparse import RULES
 from accord.sparse.store import load, save
-from stored import tiny, without_times
+from stored import Stopped, broken_then_resumed, stop_after, tiny, without_times
 
 SPARSE = "PSN(density=0.5)"
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_run import broken_then_resumed
 
 from accord.bench.config import configure
 from accord.bench.run import run
 from accord.bench.training import Training
 from accord.errors import AccordError
-from stored import tiny, without_times
+from stored import broken_then_resumed, tiny, without_times
 
 LAYER = "trunk.2"
 

@@ -10,6 +10,7 @@ import typer
 
 from accord.bench import store
 from accord.bench.config import configure
+from accord.bench.run import environment
 from accord.bench.training import Training
 from accord.cli import show
 from accord.sparse import store as masks
@@ -26,7 +27,7 @@ def sparse(
     configs = [configure(problem=problem, sparse=text, seed=seed, threads=threads, monitor_every=0) for text in rule]
     rows = show.grid("rule", "trained", "of", "shared: trained", "of", "density", "seconds")
     for number, config in enumerate(configs):
-        with tempfile.TemporaryDirectory() as unused:
+        with environment(config), tempfile.TemporaryDirectory() as unused:
             prepared = Training(config, Path(unused) / store.STEPS).prepared
         assert prepared.sparse is not None
         mask = prepared.sparse.mask

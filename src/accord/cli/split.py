@@ -69,9 +69,7 @@ def scores(source: store.Run, tau: float, share: float) -> Scores:
     """
     record = source.record()
     if record is None:
-        raise AccordError(
-            f"{source.path} has no record, so no layer has a score; name layers, or train with a monitor."
-        )
+        raise AccordError(f"{source.path} has no record, so no layer has a score; train with a monitor.")
     model = problems.parse(source.config.problem).model(source.config.seed)
     return score(record, model, tau=tau, share=share)
 
@@ -101,7 +99,7 @@ def _splittable(source: store.Run) -> None:
     config = source.config
     if config.split is not None:
         raise AccordError(
-            f"the layers {', '.join(config.split)} of {source.path} are split already; take the run before."
+            f"the layers {', '.join(config.split)} of {source.path} were split before; take the run before that."
         )
     if len(config.tasks or problems.parse(config.problem).tasks) < 2:
         raise AccordError(f"{source.path} trains one task alone; there is nobody to split layers between.")
