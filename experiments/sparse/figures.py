@@ -118,6 +118,8 @@ def _sizes(claims: Claims, problem: str, axes: Axes) -> None:
         found = [_interval(claims, key, lambda facts: _looks(facts, "full")) for key in keys]
         _dots(axes, counts, found, name, colour, number)
     axes.set_xscale("log")
+    axes.set_xticks(counts, [f"{count / 1000:.0f} k" for count in counts])
+    axes.minorticks_off()
     _chance(axes)
     axes.set_xlabel("shared parameters")
     axes.set_ylabel("pairs in conflict, %")
@@ -130,6 +132,8 @@ def _rules(claims: Claims, problem: str, axes: Axes) -> None:
     for number, (name, sparse) in enumerate(rules.items()):
         key = claims.key(problem, sparse=sparse)
         x, y = _interval(claims, key, lambda facts: _looks(facts, "full")), _interval(claims, key, claims.dm)
+        if math.isnan(x.mean):  # LoRA has other coordinates
+            continue
         colour = REFERENCE[0] if not sparse else COLOURS[(number - 1) % len(COLOURS)][0]
         marker = MARKERS[NAMES[number // len(COLOURS) + (number > 0)]]
         axes.errorbar(
