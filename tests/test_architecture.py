@@ -58,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
 EVERYTHING = {"cli", "__main__", "__init__"}
 OPTIONAL = (
     "polars typer rich pydantic plotly jinja2 matplotlib sklearn scipy safetensors pandas "
-    "transformers ray optuna yaml PIL"
+    "transformers ray optuna yaml PIL peft accelerate"
 )
 LONGEST_FILE, MEDIAN_FILE, LONGEST_FUNCTION = 350, 120, 60
 

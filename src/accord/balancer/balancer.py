@@ -17,7 +17,7 @@ from accord import scale as scaling
 from accord.balancer import settings
 from accord.balancer.closure import evaluation
 from accord.balancer.kinds import plainly, run
-from accord.balancer.passes import Pass, Setup
+from accord.balancer.passes import Pass, Setup, unit_of
 from accord.balancer.refresh import Refresh
 from accord.balancer.settings import EngineName, Heads
 from accord.balancer.solving import Blockwise
@@ -187,7 +187,7 @@ class Balancer:
             if accumulate and self._held is not None:
                 return Step.begin(self.index, self.tasks, columns, checked.values(losses).cpu())
             look = None if self.probe is None or accumulate else self.probe.due()
-            unit = None if self.scaler is None else self._unit(losses)
+            unit = None if self.scaler is None else unit_of(self.scaler, losses)
             elsewhere = None if validation is None else self._elsewhere(validation)
             given = (look, self._generator, unit, features, others, elsewhere, self._held)
             step, engine, active = run(Pass(self._setup, losses, self.tasks, columns, self.index, *given))
@@ -320,19 +320,12 @@ class Balancer:
     def _hold(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """Add a micro-batch; returns the losses so far."""
         self._held = self._held or Held(self.model, self.starter.shared, self.starter.parts)
-        unit = None if self.scaler is None else self._unit(losses)
+        unit = None if self.scaler is None else unit_of(self.scaler, losses)
         with torch.enable_grad():
             scaled = losses if unit is None else {name: loss * unit.to(loss) for name, loss in losses.items()}
         with by_hand(losses):
             self._held.add(scaled, checked.values(losses))
         return dict(self._held.losses)
-
-    def _unit(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """What the GradScaler multiplies losses with, on their device: nobody waits for the number."""
-        assert self.scaler is not None
-        device = next(iter(losses.values())).device
-        scaled: Tensor = self.scaler.scale(torch.ones((), device=device))
-        return scaled
 
     def _elsewhere(self, validation: Compute) -> Displaced:
         """Made here, where autocast still is what it is for the user's losses."""

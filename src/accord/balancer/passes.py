@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 
 from accord import scale as scaling
 from accord.balancer.refresh import Refresh
@@ -42,6 +43,17 @@ class Setup:
     blockwise: Blockwise | None
     refresh: Refresh
     outside: dict[Tensor, str] = field(default_factory=dict)
+
+
+def unit_of(scaler: GradScaler, losses: Mapping[str, Tensor]) -> Tensor:
+    """What a GradScaler multiplies losses with, on their device: nobody waits for the number.
+
+    Args:
+        scaler: one that is enabled.
+        losses: of a step.
+    """
+    scaled: Tensor = scaler.scale(torch.ones((), device=next(iter(losses.values())).device))
+    return scaled
 
 
 @dataclass
