@@ -62,7 +62,7 @@ def test_a_plot_is_a_pure_function_with_words(plot, study):
     again = plot(study)
     tables = [[panel.table() for view in made.views for panel in view.panels] for made in (chart, again)]
     assert tables[0] == tables[1]
-    assert tables[0]
+    assert tables[0] or not chart.views, "only what concerns other runs has no view"
     np.testing.assert_array_equal(study.arms[0].records[0].gramians, before)
 
 

@@ -29,6 +29,11 @@ class Trial:
     run: Run
     record: Record | None
 
+    @cached_property
+    def looks(self) -> Record | None:
+        """Of a sparse run: the record of looks at what is trained and what is frozen."""
+        return self.run.looks()
+
     @property
     def seed(self) -> int:
         """The seed, by which runs of two methods are paired."""
@@ -65,6 +70,12 @@ class Arm:
     def measured(self) -> list[Record]:
         """The records with Gramians of at least two tasks."""
         return [trial.record for trial in self.trials if trial.record is not None and trial.measured]
+
+    @property
+    def looks(self) -> list[Record]:
+        """Of sparse runs: the records of looks at what is trained and what is frozen."""
+        found = [trial.looks for trial in self.trials]
+        return [record for record in found if record is not None and "trained" in record.blocks]
 
     @property
     def finished(self) -> list[Trial]:

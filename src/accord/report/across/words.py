@@ -76,8 +76,8 @@ def _each(suite: Suite) -> list[str]:
     if not count:
         return []
     return [
-        f"Of {count} comparisons with Sum(), each a method on a problem, {better} are real gains and {worse} real "
-        "losses (corrected within each problem)."
+        f"Of {count} comparisons with Sum(), each a method on a problem, {better} gained and {worse} lost "
+        "beyond seed noise (corrected within each problem)."
     ]
 
 

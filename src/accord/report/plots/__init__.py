@@ -8,6 +8,7 @@ from accord.report.plots.harm import harm_rate, harm_size
 from accord.report.plots.incidence import conflict_time
 from accord.report.plots.learning import learning
 from accord.report.plots.losses import losses_time
+from accord.report.plots.masked_incidence import masked_incidence
 from accord.report.plots.norms import dominance_time, norm_ratio_time
 from accord.report.plots.tradeoff import cost, task_pairs
 from accord.report.plots.weights import weights_time
@@ -19,6 +20,7 @@ PLOTS = (
     harm_rate,
     harm_size,
     conflict_time,
+    masked_incidence,
     geometry_time,
     norm_ratio_time,
     learning,
