@@ -11,6 +11,8 @@ from accord.sparse.mask import Mask as Mask
 from accord.sparse.per_task import PerTask as PerTask
 from accord.sparse.per_task import divide as divide
 from accord.sparse.per_task import unite as unite
+from accord.sparse.reselect import Reselection as Reselection
+from accord.sparse.reselect import reselect as reselect
 from accord.sparse.rule import Budgeted as Budgeted
 from accord.sparse.rule import Rule as Rule
 from accord.sparse.rule import Target as Target
