@@ -31,7 +31,7 @@ def masked_incidence(study: Study) -> Chart:
         "Conflict in what is trained, and in all that is shared",
         "Share of the task pairs whose gradients had a negative cosine: over the scalars that are trained, and over "
         "all shared ones, the frozen among them (dashed; where everything is trained both are the same line). The "
-        "dotted level is chance: unrelated gradients conflict in 50 % of all cases, so a fall towards 50 % from above is a "
+        "dotted level is chance: unrelated gradients conflict in 50 % of all cases, so a fall towards 50 % is a "
         "fall towards unrelated gradients, not towards agreement. To the right the same against the training loss, the "
         "sum over tasks, smoothed: conflict usually grows as the loss falls, so a method that learns more slowly shows "
         "less of it at equal steps; at equal loss that is no advantage. Bands span the smallest to the largest seed.",
