@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
-from accord.sparse import structured
+from accord.sparse import count, select, structured
 from accord.sparse.install import install, remove
 from accord.sparse.selection import Columns, Rows
 
@@ -27,10 +27,11 @@ GROUPS = {"one group": 10, "three groups": 4, "many groups": 2}
 
 
 def columns(layer, k, group, seed=0):
-    """k columns for each group, ascending; the last group may be smaller."""
+    """k input channels (of linear layers: columns) for each group, ascending; the last group may be smaller."""
     torch.manual_seed(seed)
-    groups, fan_in = -(-len(layer.weight) // group), layer.weight[0].numel()
-    index = torch.stack([torch.randperm(fan_in)[:k].sort().values for _ in range(groups)])
+    groups, taps = -(-len(layer.weight) // group), layer.weight[0, 0].numel()
+    channels = torch.stack([torch.randperm(layer.weight.shape[1])[:k].sort().values for _ in range(groups)])
+    index = (channels[:, :, None] * taps + torch.arange(taps)).flatten(1)
     return Columns(index.to(torch.int16), group)
 
 
@@ -66,7 +67,7 @@ def test_the_same_numbers_as_placed(name, k, group, rest):
     layer, shape = LAYERS[name]
     layer = copy.deepcopy(layer).double()
     x = torch.randn(shape, dtype=torch.float64)
-    fast, slow = both(layer, columns(layer, min(k, layer.weight[0].numel()), group))
+    fast, slow = both(layer, columns(layer, min(k, layer.weight.shape[1]), group))
     for a, b in zip(gradients(fast, x, rest), gradients(slow, x, rest), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
@@ -105,7 +106,7 @@ def test_operations_are_saved():
     assert flops(slow, x) == 3 * 2 * n * fan_in * out
     assert flops(fast, x) == 2 * 2 * n * fan_in * out + 2 * n * k * out
     conv, x = nn.Conv2d(16, 24, 3, padding=1), torch.randn(4, 16, 8, 8)
-    fast, slow = both(conv, columns(conv, 36, 24))
+    fast, slow = both(conv, columns(conv, 4, 24))
     dense = 2 * 4 * 64 * 144 * 24
     assert flops(slow, x) == 3 * dense
     assert flops(fast, x) == 2 * dense + dense // 4
@@ -130,6 +131,39 @@ def test_activations_are_saved():
     fast, slow = both(layer, columns(layer, 16, 48))
     assert kept(slow, x) == 32 * 64 * 4
     assert kept(fast, x) == 32 * 16 * 4
+
+
+def test_runs_of_columns():
+    for index, run in (
+        ([[0, 1, 2, 6, 7, 8]], 3),
+        ([[0, 1, 4, 5], [2, 3, 4, 5]], 2),
+        ([[1, 2]], 1),
+        ([[0, 1, 2, 3]], 4),
+    ):
+        assert Columns(torch.tensor(index)).run == run
+
+
+def test_columns_that_are_no_whole_channels_are_left_to_placed():
+    conv, x = nn.Conv2d(2, 4, 3), torch.randn(1, 2, 5, 5)
+    install(conv, {"weight": Columns(torch.tensor([[0, 4, 12]]), 4)})
+    placed = conv.parametrizations["weight"][0]
+    assert structured.fits(conv, "weight", placed) == "columns that are no whole input channels"
+    conv(x).sum().backward()
+    assert placed.values.grad.shape == (4, 3)
+
+
+def test_the_rule_takes_whole_channels_of_a_convolution():
+    """As many as fit; below one channel, single columns."""
+    conv = nn.Conv2d(4, 6, 3)
+    for k, width, run in ((20, 18, 9), (9, 9, 9), (5, 5, 1)):
+        rule, net = f"Columns(k={k})", nn.Sequential(copy.deepcopy(conv))
+        found = select(net, rule).selections["0.weight"]
+        assert found.index.shape == (1, width)
+        assert k < 9 or found.run % run == 0
+        assert count(net, rule).trainable == 6 * width + 6
+    best = conv.weight.detach().abs().sum((0, 2, 3)).argmax()
+    chosen = select(nn.Sequential(conv), "Columns(k=9)").selections["0.weight"]
+    assert chosen.index.tolist() == [list(range(9 * best, 9 * best + 9))]
 
 
 def test_copies_states_and_merging():

@@ -92,7 +92,7 @@ class Linear(Product):
 
 @dataclass(frozen=True, eq=False)
 class Conv(Product):
-    """``F.conv2d`` without groups. A column is an input channel at one place (tap) of the kernel.
+    """``F.conv2d`` without groups. The trained columns are whole input channels, all places of the kernel together.
 
     Args:
         kernel: its height and width.
@@ -106,24 +106,29 @@ class Conv(Product):
     padding: tuple[int, int]
     dilation: tuple[int, int]
 
+    @property
+    def channels(self) -> Tensor:
+        """(G, c): the channels of each group of rows."""
+        taps = self.kernel[0] * self.kernel[1]
+        return self.index[:, ::taps] // taps
+
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """See ``Product``."""
         return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation)
 
     def keep(self, x: Tensor) -> Tensor:
         """See ``Product``."""
-        height, width = self._out(x.shape)
-        small = self.index.numel() * height * width < x[0].numel()
-        return self._columns(x, self.index.reshape(-1)) if small else x  # (N, G k, L)
+        channels = self.channels
+        return x[:, channels.reshape(-1)] if channels.numel() < x.shape[1] else x  # (N, G c, H, W)
 
     def values(self, gradient: Tensor, kept: Tensor, shape: torch.Size) -> Tensor:
         """See ``Product``."""
-        above = gradient.flatten(2)  # (N, out, L)
-        k = self.index.shape[1]
-        parts = []
-        for g, columns in enumerate(self.index):
-            own = self._columns(kept, columns) if kept.ndim == 4 else kept[:, g * k : (g + 1) * k]  # (N, k, L)
-            parts.append(torch.einsum("nol,nkl->ok", above[:, g * self.group : (g + 1) * self.group], own))
+        channels, parts = self.channels, []
+        c = channels.shape[1]
+        for g, own in enumerate(channels):
+            x = kept[:, own] if kept.shape == shape else kept[:, g * c : (g + 1) * c]  # (N, c, H, W)
+            above = gradient[:, g * self.group : (g + 1) * self.group]  # (N, group, H', W')
+            parts.append(self.weight(above, x, torch.Size((above.shape[1], c, *self.kernel))).flatten(1))
         return torch.cat(parts)  # (out, k)
 
     def weight(self, gradient: Tensor, x: Tensor, shape: torch.Size) -> Tensor:
@@ -137,25 +142,3 @@ class Conv(Product):
     def bias(self, gradient: Tensor) -> Tensor:
         """See ``Product``."""
         return gradient.sum((0, 2, 3))
-
-    def _out(self, shape: torch.Size) -> tuple[int, int]:
-        """Height and width of the output."""
-        height, width = (
-            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-            for size, pad, dilation, kernel, stride in zip(
-                shape[2:], self.padding, self.dilation, self.kernel, self.stride, strict=True
-            )
-        )
-        return height, width
-
-    def _columns(self, x: Tensor, columns: Tensor) -> Tensor:
-        """(N, k, L): what the columns of the weight meet at each of the L output positions."""
-        (height, width), taps = self._out(x.shape), self.kernel[0] * self.kernel[1]
-        channel, tap = columns // taps, columns % taps  # (k,)
-        rows, places = (torch.arange(size, device=x.device) for size in (height, width))
-        down = (tap // self.kernel[1] * self.dilation[0])[:, None] + rows * self.stride[0]  # (k, height)
-        right = (tap % self.kernel[1] * self.dilation[1])[:, None] + places * self.stride[1]  # (k, width)
-        (up, left) = self.padding
-        padded = F.pad(x, (left, left, up, up)) if up or left else x
-        found = padded[:, channel[:, None, None], down[:, :, None], right[:, None, :]]  # (N, k, height, width)
-        return found.flatten(2)  # (N, k, L)

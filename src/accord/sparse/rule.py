@@ -28,6 +28,7 @@ class Target:
         keep: the budget of each row, from 1 to ``fan_in``.
         block: the transformer or residual block that it belongs to; "" if none.
         kind: ``linear``, ``conv`` or ``other``.
+        taps: how many neighbouring columns belong to one input channel: the places of a kernel; else 1.
         evidence: what the tasks' gradients say about it, in the same form as ``matrix``; None without data.
     """
 
@@ -36,6 +37,7 @@ class Target:
     keep: int
     block: str = ""
     kind: str = "linear"
+    taps: int = 1
     evidence: Evidence | None = None
 
 

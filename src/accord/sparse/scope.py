@@ -44,6 +44,11 @@ class Part:
     block: str = ""
     placed: Placed | None = None
 
+    @property
+    def taps(self) -> int:
+        """See ``Target``."""
+        return self.parameter.shape[2:].numel() if self.kind == "conv" else 1
+
 
 def scope(
     model: nn.Module,

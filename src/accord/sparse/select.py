@@ -140,7 +140,7 @@ def count(
         if part.treatment == "rows":
             with torch.device("meta"):
                 matrix = part.layout.matrix(torch.empty(part.parameter.shape))
-            trainable += rule.size(Target(part.name, matrix, keeps[part.name], part.block, part.kind))
+            trainable += rule.size(Target(part.name, matrix, keeps[part.name], part.block, part.kind, part.taps))
         elif part.treatment != "frozen":
             trainable += part.parameter.numel()
     return Count(trainable, sum(part.parameter.numel() for part in parts))
@@ -184,7 +184,8 @@ def _fan_in(part: Part) -> int:
 
 
 def _target(part: Part, keep: int, evidence: Evidence | None) -> Target:
-    return Target(part.name, part.layout.matrix(part.parameter.detach()), keep, part.block, part.kind, evidence)
+    matrix = part.layout.matrix(part.parameter.detach())
+    return Target(part.name, matrix, keep, part.block, part.kind, part.taps, evidence)
 
 
 def _placed(part: Part, chosen: Tensor | Selection) -> Selection:

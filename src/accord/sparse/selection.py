@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -122,6 +124,14 @@ class Columns(Selection):
     """
 
     group: int = 1
+
+    @cached_property
+    def run(self) -> int:
+        """The largest n such that the columns come in runs of n neighbours, each beginning at a multiple of n."""
+        index = self.index.long().cpu()  # (groups, k)
+        first = torch.ones_like(index, dtype=torch.bool)
+        first[:, 1:] = index.diff(dim=1) != 1
+        return math.gcd(*index[first].tolist(), *(index[first.roll(-1, 1)] + 1).tolist())
 
     def _rows(self, out: int) -> Rows:
         return Rows(self.index.repeat_interleave(self.group, 0)[:out])

@@ -48,6 +48,8 @@ def fits(module: nn.Module, attribute: str, placed: Placed) -> str:
             return "a grouped convolution"
         if module.padding_mode != "zeros" or isinstance(module.padding, str):
             return "padding that is not a number of zeros"
+        if placed.selection.run % (module.kernel_size[0] * module.kernel_size[1]):
+            return "columns that are no whole input channels"
     return ""
 
 
