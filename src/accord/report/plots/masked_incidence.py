@@ -15,7 +15,7 @@ from accord.report.timeline import STEP, curve, windows
 CHANCE = 0.5  # how often the gradients of two unrelated tasks have a negative cosine
 TRAINED = "trained"  # block of a look; the others are frozen
 ALL = ", all shared"  # ending of a line's name
-LOSSES = 10  # windows of the loss
+LOSSES = 10  # windows of the loss, at most
 SMOOTH = 5  # recorded steps over which a loss is averaged: single batches are noise
 
 Series = tuple[Array, Array, Array]  # steps (T,), smoothed losses (T,), incidence (T,)
@@ -33,7 +33,7 @@ def masked_incidence(study: Study) -> Chart:
         "all shared ones, the frozen among them (dashed; where everything is trained both are the same line). The "
         "dotted level is chance: unrelated gradients conflict in 50 % of all cases, so a fall towards 50 % is a "
         "fall towards unrelated gradients, not towards agreement. To the right the same against the training loss, the "
-        "sum over tasks, smoothed: conflict usually grows as the loss falls, so a method that learns more slowly shows "
+        "sum over tasks, smoothed: where conflict grows as the loss falls, a method that learns more slowly shows "
         "less of it at equal steps; at equal loss that is no advantage. Bands span the smallest to the largest seed.",
         views,
     )
@@ -71,19 +71,19 @@ def _panels(lines: dict[Arm, dict[str, list[Series]]]) -> tuple[Curves, ...]:
     steps = np.concatenate([series[0] for series in every])
     count = int(np.clip(np.median([len(series[0]) for series in every]) // SMOOTH, 1, 40))
     panels = [("At equal steps", STEP, 0, np.linspace(steps.min(), steps.max() + 1, count + 1))]
-    if (edges := _common([series[1] for series in every])) is not None:
-        panels.append(("At equal training loss", Axis("training loss, sum over tasks (falls to the left)"), 1, edges))
+    if (edges := _common([series[1] for series in every], min(count, LOSSES))) is not None:
+        panels.append(("At equal training loss", Axis("training loss, all tasks"), 1, edges))
     y = Axis("pairs in conflict", share=True)
     return tuple(Curves(title, x, y, tuple(_curves(lines, which, edges)), CHANCE) for title, x, which, edges in panels)
 
 
-def _common(losses: list[Array]) -> Array | None:
+def _common(losses: list[Array], count: int) -> Array | None:
     """Edges of windows of the losses that every run passed through; None if there are none."""
     known = [values[np.isfinite(values)] for values in losses]
     if not all(len(values) > 1 for values in known):
         return None
     low, high = max(values.min() for values in known), min(values.max() for values in known)
-    return np.linspace(low, np.nextafter(high, np.inf), LOSSES + 1) if low < high else None
+    return np.linspace(low, np.nextafter(high, np.inf), count + 1) if low < high else None
 
 
 def _curves(lines: dict[Arm, dict[str, list[Series]]], which: int, edges: Array) -> list[Curve]:
