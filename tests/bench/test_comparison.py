@@ -8,7 +8,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from accord.bench import wording
-from accord.bench.comparison import compare
+from accord.bench.comparison import compare, undefined
 from accord.bench.config import configure
 from accord.bench.labels import labels
 from accord.bench.store import Run
@@ -174,3 +174,12 @@ def test_single_seeds_are_not_ranked_across_problems(tmp_path):
     made = compare([*a, c[0]], [*b, d[0]], NAMES)
     assert made.p_problems == 1.0, "of one problem's mean"
     assert "Wilcoxon" not in wording.method(made)
+
+
+def test_what_is_no_number_is_named(tmp_path):
+    fine = fake(tmp_path, "Sum()", 0, {"left": 0.5, "right": 1.0})
+    gone = [fake(tmp_path, "UPGrad()", seed, {"left": math.nan, "right": 1.0}) for seed in (1, 2)]
+    assert undefined([fine]) == ""
+    assert "UPGrad(): left accuracy of seed 1, 2." in undefined([fine, *gone])
+    many = [fake(tmp_path, "Sum()", 0, {f"task {i}": math.nan for i in range(8)})]
+    assert undefined(many).endswith("; and 2 more.")

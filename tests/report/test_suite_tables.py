@@ -107,6 +107,8 @@ def test_the_best_and_those_like_it_are_marked():
     assert [cell.best for cell in marked([best, worse], False)] == [False, True]
     assert [cell.best for cell in marked([best, worse], None)] == [False, False]
     assert marked([best, {}, worse], True)[1] is None
+    elsewhere = {7: 1.8, 8: 1.9, 9: 2.0}  # shares no seed with the best, so nothing says that it is as good
+    assert [cell.best for cell in marked([best, elsewhere, worse], True)] == [True, False, False]
 
 
 def sheet(name=HOSTILE):

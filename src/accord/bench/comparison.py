@@ -7,7 +7,7 @@ runs of one problem and one seed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from accord.bench.store import Run
 from accord.errors import AccordError
 
 STRUCTURE = ("architecture", "encoder")  # what two runs of "the same problem" may differ in, if it is said
+LISTED = 6  # undefined measures that are named one by one
 NEVER = ("select", "tasks")  # with these two different, test metrics do not mean the same
 
 
@@ -204,6 +205,27 @@ def measures_of(run: Run) -> dict[str, dict[str, tuple[float, bool]]]:
         several = score.get("measures") or {score["metric"]: score}
         found[task] = {name: (float(one["value"]), bool(one["higher_is_better"])) for name, one in several.items()}
     return found
+
+
+def undefined(runs: Iterable[Run]) -> str:
+    """Which test measures are no number and hence in no mean, in a sentence; "" if there are none.
+
+    A mean over the seeds that are left would look like that of a method which never fails.
+
+    Args:
+        runs: finished ones; others have no test measures.
+    """
+    found: dict[tuple[str, str], list[int]] = {}
+    for run in runs:
+        for task, part in measures_of(run).items():
+            for name, (value, _) in part.items():
+                if math.isnan(value):
+                    found.setdefault((run.config.label, f"{task} {name}"), []).append(run.config.seed)
+    parts = [f"{label}: {what} of seed {', '.join(map(str, seeds))}" for (label, what), seeds in found.items()]
+    if not parts:
+        return ""
+    more = f"; and {len(parts) - LISTED} more" if len(parts) > LISTED else ""
+    return f"No number, and in no mean (diverged, or undefined on these data): {'; '.join(parts[:LISTED])}{more}."
 
 
 def _difference(problem: str, pairs: Sequence[tuple[Run, Run]]) -> Difference:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from accord.bench import cluster, pool, store, summary
+from accord.bench import cluster, comparison, pool, store, summary
 from accord.bench.config import RunConfig
 from accord.bench.stats import Interval
 from accord.errors import AccordError
@@ -120,6 +120,8 @@ def table(runs: Sequence[store.Run]) -> None:
         text += " Each task by itself: `accord tables`, `accord report`."
     if alone:
         text += " Δm: mean relative improvement over training each task alone, paired by seed."
+    if missing := comparison.undefined(run for run in runs if run.finished):
+        text += f" {missing}"
     print(wrapped(text))
     _conflict(shown)
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from accord.bench.comparison import undefined
 from accord.bench.significance import holm, paired_t
 from accord.bench.stats import LEVEL, Interval, interval
 from accord.report.across.standing import dependence
@@ -101,7 +102,8 @@ def of_study(study: Study) -> Sheet:
     return Sheet(
         study.problem,
         study.problem,
-        f"{_seeds(study.arms or tuple(study.singles.values()))} {_selection(study)} {_steps(study)}{MARKS}",
+        f"{_seeds(study.arms or tuple(study.singles.values()))} {_selection(study)} {_steps(study)}{MARKS}"
+        f"{_undefined(study)}",
         ("method", "learning rate") if several else ("method",),
         tuple(head for head, _ in found),
         tuple(rows),
@@ -129,7 +131,7 @@ def of_suite(suite: Suite) -> Sheet:
     arms = [arm for study in suite.studies for arm in study.arms]
     caption = (
         "Worth of each method: Δm against training each task alone where those runs exist, else the improvement over "
-        f"Sum(). {_seeds(arms)} {_selection(*suite.studies)} {text} {MARKS}"
+        f"Sum(). {_seeds(arms)} {_selection(*suite.studies)} {text} {MARKS}{_undefined(*suite.studies)}"
     )
     return Sheet("all-problems", "All problems", caption, ("method",), tuple(head), tuple(rows))
 
@@ -150,12 +152,11 @@ def marked(columns: Sequence[Seeds], higher: bool | None) -> list[Cell | None]:
     if higher is None or len(known) < 2:
         return cells
     best = (max if higher else min)(known, key=lambda i: known[i])
-    p = {str(i): paired_t(_differences(columns[i], columns[best])) for i in known if i != best}
-    worse = {int(i) for i, value in holm(p).items() if value < 1 - LEVEL}
-    if not worse:
+    p = holm({str(i): paired_t(_differences(columns[i], columns[best])) for i in known if i != best})
+    alike = {best} | {int(i) for i, value in p.items() if value >= 1 - LEVEL}  # who shares no seeds is not tested
+    if len(alike) == len(p) + 1:
         return cells
-    return [replace(cell, best=i in known and i not in worse) if cell is not None else None
-            for i, cell in enumerate(cells)]  # fmt: skip
+    return [replace(cell, best=i in alike) if cell is not None else None for i, cell in enumerate(cells)]
 
 
 def _differences(values: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
@@ -204,6 +205,13 @@ def _selection(*studies: Study) -> str:
     }
     epoch = {"last": "after the last epoch", "validation": "of the epoch that is best on the validation data"}
     return f"Test metrics {' or '.join(epoch.get(name, name) for name in sorted(chosen))}."
+
+
+def _undefined(*studies: Study) -> str:
+    """What is in no mean."""
+    arms = [arm for study in studies for arm in (*study.arms, *study.singles.values())]
+    missing = undefined(trial.run for arm in arms for trial in arm.finished)
+    return f" {missing}" if missing else ""
 
 
 def _steps(study: Study) -> str:

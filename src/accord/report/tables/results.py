@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from accord.bench.comparison import undefined
 from accord.bench.stats import Interval, interval
 from accord.conflict import incidence, rate
 from accord.report.merit import against_single, joint_improvement, metric_names, milliseconds, over, scores
@@ -38,6 +39,9 @@ def results(study: Study) -> Table:
     )
     if any(len(arm.finished) < len(arm.trials) for arm in study.arms):
         caption += " Unfinished runs have no test metric yet; their probed steps count for conflict and harm."
+    runs = [trial.run for arm in (*study.arms, *study.singles.values()) for trial in arm.finished]
+    if missing := undefined(runs):
+        caption += f" {missing}"
     return Table("Results", tuple(columns), tuple(rows), caption, "results")
 
 
