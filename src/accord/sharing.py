@@ -206,7 +206,7 @@ def named(model: nn.Module, shared: Iterable[str | Tensor]) -> frozenset[Tensor]
         if isinstance(item, Tensor):
             chosen.add(item)
             continue
-        found = [p for name, p in parameters.items() if name == item or name.startswith(item.rstrip(".") + ".")]
+        found = [p for name, p in parameters.items() if inside(name, [item.rstrip(".")])]
         if not found:
             prefixes = {name.rpartition(".")[0] or name for name in parameters}
             hint = nearest(item, prefixes)
@@ -215,6 +215,16 @@ def named(model: nn.Module, shared: Iterable[str | Tensor]) -> frozenset[Tensor]
             raise AccordError(f"shared={item!r} matches no parameter of the model.{hint}")
         chosen.update(found)
     return frozenset(chosen)
+
+
+def inside(name: str, modules: Iterable[str]) -> bool:
+    """Whether a name is one of these names, or that of something in a module of such a name.
+
+    Example:
+        >>> inside("body.fc.weight", ["body.fc"]), inside("body.fc2.weight", ["body.fc"])
+        (True, False)
+    """
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
 def frontier(sharing: Sharing) -> tuple[tuple[GradientEdge, ...], ...] | None:

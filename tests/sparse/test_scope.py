@@ -83,7 +83,7 @@ def test_heads_by_module_parameter_and_pattern():
     assert [name for name, t in treatments(net, heads=["head"]).items() if t == "head"] == ["head.weight", "head.bias"]
     found = treatments(net, heads=["head2.bias", "pred_*"])
     assert [name for name, t in found.items() if t == "head"] == ["head2.bias", "pred_a.weight", "pred_a.bias"]
-    with pytest.raises(AccordError, match="heads: 'heed' names no module or parameter. Did you mean 'head'"):
+    with pytest.raises(AccordError, match="heads: 'heed' matches no parameter. Did you mean 'head'"):
         scope(net, heads="heed")
 
 

@@ -19,7 +19,7 @@ from accord.bench.config import RunConfig
 from accord.errors import AccordError
 from accord.problems import Batch, Part, seeds
 from accord.restructure import TaskSpecific, carry, task_specific
-from accord.sharing import discover
+from accord.sharing import discover, inside
 from accord.sparse.install import Site
 from accord.sparse.mask import Mask
 from accord.sparse.origin import origin
@@ -181,7 +181,7 @@ class Prepared:
         with undisturbed(self.model, grad=True):
             sharing = discover(self.model, self.losses(batch))
         own = {p for head in sharing.heads for p in head}
-        found = (name for name, p in self.model.named_parameters() if p in own and not name.startswith(f"{HEADS}."))
+        found = (name for name, p in self.model.named_parameters() if p in own and not inside(name, [HEADS]))
         return (*known, *found)
 
     def _losses(self) -> Iterator[Mapping[str, Tensor]]:
@@ -196,11 +196,7 @@ class Prepared:
     def _anchor(self, heads: tuple[str, ...], strength: float) -> Anchor:
         """Everything but the heads, as it is now."""
         trained = {id(p) for p in self.parameters()}
-        held = [
-            p
-            for name, p in self.model.named_parameters()
-            if id(p) in trained and not any(name == head or name.startswith(f"{head}.") for head in heads)
-        ]
+        held = [p for name, p in self.model.named_parameters() if id(p) in trained and not inside(name, heads)]
         return Anchor(held, strength, self.config.lr)
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from accord.errors import AccordError, nearest
+from accord.sharing import inside
 
 
 def find(model: nn.Module, layers: str | Iterable[str], tasks: Sequence[str] = ()) -> tuple[str, ...]:
@@ -40,16 +41,6 @@ def find(model: nn.Module, layers: str | Iterable[str], tasks: Sequence[str] = (
         _check(name, named, found, tasks)
     _refuse_tied(model, found)
     return found
-
-
-def inside(name: str, layers: Iterable[str]) -> bool:
-    """Whether a name is that of one of these modules or of something in it.
-
-    Example:
-        >>> inside("body.fc.weight", ["body.fc"]), inside("body.fc2.weight", ["body.fc"])
-        (True, False)
-    """
-    return any(name == layer or name.startswith(f"{layer}.") for layer in layers)
 
 
 def head_of(name: str, named: Mapping[str, nn.Module], tasks: Sequence[str]) -> str | None:

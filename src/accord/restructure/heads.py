@@ -10,9 +10,8 @@ from torch.autograd.graph import get_gradient_edge
 from torch.utils._pytree import tree_leaves
 
 from accord.errors import AccordError
-from accord.restructure.choose import inside
 from accord.restructure.copies import Copies
-from accord.sharing import leaves, walk
+from accord.sharing import inside, leaves, walk
 
 
 def heads(model: nn.Module, layers: Sequence[str], outputs: Mapping[str, Any]) -> dict[str, str]:

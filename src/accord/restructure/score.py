@@ -15,8 +15,8 @@ from torch import nn
 from accord.conflict import cosine, drop_negligible, group, upper
 from accord.errors import AccordError, nearest
 from accord.record import Record
-from accord.restructure.choose import inside
 from accord.restructure.table import table
+from accord.sharing import inside
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from accord.errors import AccordError, nearest
-from accord.restructure.choose import find, inside
+from accord.restructure.choose import find
 from accord.restructure.copies import Copies
 from accord.restructure.heads import heads, refuse_unused, touched
 from accord.restructure.memory import Call, Changed, Memory
+from accord.sharing import inside
 from accord.undisturbed import undisturbed
 
 Pick = Literal["name", "position", "whole"] | Callable[[Any, str], Any]

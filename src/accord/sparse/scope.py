@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
 from torch import Tensor, nn
@@ -91,7 +90,7 @@ def scope(
     for owner in owners(model):
         groups.setdefault(id(owner.parameter), []).append(owner)
     names = [owner.name for group in groups.values() for owner in group]
-    _check_heads(model, heads, names)
+    patterns.check(heads, names, "heads", patterns.is_head)
     patterns.check(overrides, names, "overrides")
     parts = [_part(group, heads, regime, overrides) for group in groups.values()]
     check_apart([(part.name, part.parameter) for part in parts if part.treatment == "rows"],
@@ -124,7 +123,7 @@ def _agreed(group: list[Owner], heads: tuple[str, ...], regime: Regime) -> str:
     for owner in group:
         scale = "frozen" if regime == "pretrained" else "whole"
         by_role = {"weight": "rows", "bias": "whole", "scale": scale}[owner.role]
-        wishes[owner.name] = "head" if any(_names(head, owner.name) for head in heads) else by_role
+        wishes[owner.name] = "head" if any(patterns.is_head(head, owner.name) for head in heads) else by_role
     (name, first), *others = wishes.items()
     for other, wish in others:
         if wish != first:
@@ -148,20 +147,3 @@ def _check_rows(group: list[Owner]) -> None:
         if owner.parameter.ndim < 2:
             raise AccordError(f"{owner.name} has no rows to select from (shape {tuple(owner.parameter.shape)}); "
                               "it can be 'whole' or 'frozen'.")  # fmt: skip
-
-
-def _names(head: str, name: str) -> bool:
-    """Whether an entry of ``heads`` names a parameter."""
-    return name == head or name.startswith(f"{head}.") or ("*" in head and fnmatchcase(name, head))
-
-
-def _check_heads(model: nn.Module, heads: tuple[str, ...], names: list[str]) -> None:
-    for head in heads:
-        if not any(_names(head, name) for name in names):
-            known = [*(name for name, _ in model.named_modules() if name), *names]
-            raise AccordError(f"heads: {head!r} names no module or parameter.{_hint(head, known)}")
-
-
-def _hint(found: str, known: list[str]) -> str:
-    hint = nearest(found, known)
-    return hint if hint.startswith(" Did") else f" There are, for instance: {', '.join(known[:5])}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import torch
@@ -44,7 +44,8 @@ class Adapters:
     Args:
         model: the model.
         adapter: ``LoRA(rank=8)``, ``LoRA(budget=25_000)``, ``IA3()``, or their spelling.
-        heads: patterns of the tasks' own parameters, or these themselves; trained whole, never adapted.
+        heads: names or prefixes of the tasks' own parameters, as for ``SparseTraining``, or these themselves; trained
+            whole, never adapted.
         targets: patterns (``qkv``, ``blocks.*.fc1``) of the layers to adapt; default all that can be.
         biases: ``whole``: biases are trained as with a mask (those of norm layers are not); or ``frozen``.
         whole: patterns of further parameters that are trained whole, or these themselves.
@@ -82,7 +83,7 @@ class Adapters:
         peft_package()
         refuse_prepared(model)
         self.total = sum(p.numel() for p in model.parameters())
-        own = _among(model, heads, "heads=")
+        own = _among(model, heads, "heads=", patterns.is_head)
         trained = own + _among(model, whole, "whole=") + (_biases(model) if biases == "whole" else [])
         trained = list({id(p): p for p in trained}.values())
         layers, self.left_out = chosen(model, self.adapter, {id(p) for p in own}, targets)
@@ -173,14 +174,16 @@ class Adapters:
         return merged
 
 
-def _among(model: nn.Module, wanted: Wanted, argument: str) -> list[nn.Parameter]:
+def _among(
+    model: nn.Module, wanted: Wanted, argument: str, means: Callable[[str, str], bool] = patterns.matches
+) -> list[nn.Parameter]:
     """The parameters themselves, and those that patterns name."""
     wanted = [wanted] if isinstance(wanted, str) else list(wanted)
     texts = [one for one in wanted if isinstance(one, str)]
     named = dict(model.named_parameters())
-    patterns.check(texts, named, argument)
+    patterns.check(texts, named, argument, means)
     ids = {id(one) for one in wanted}
-    return [p for name, p in named.items() if id(p) in ids or any(patterns.matches(text, name) for text in texts)]
+    return [p for name, p in named.items() if id(p) in ids or any(means(text, name) for text in texts)]
 
 
 def _biases(model: nn.Module) -> list[nn.Parameter]:
