@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 import accord
 from accord.engines import Starter
 from accord.errors import AccordError
-from accord.sparse import PSN, Mask, PerTask, collect, divide, select, unite
+from accord.sparse import PSN, Mask, PerTask, collect, divide, reselect, select, unite
 from accord.sparse.per_task import _draft
 from accord.sparse.selection import Rows
 from accord.sparse.training import SparseTraining
@@ -395,7 +395,7 @@ def test_state_makes_the_same_parts():
     again = PerTask.from_state(parts.state_dict())
     assert again.sizes == parts.sizes
     assert all(torch.equal(again.inside[n], parts.inside[n]) for n in parts.inside)
-    with pytest.raises(AccordError, match="lacks inside"):
+    with pytest.raises(AccordError, match="lacks inside, places"):
         PerTask.from_state({"tasks": []})
 
 
@@ -457,3 +457,62 @@ def test_distributed_models_are_found_and_need_reduce(tmp_path):
         balancer = accord.Balancer(wrapped, "UPGrad()", reduce=lambda tensors: None)
         parts.attach(balancer)
         assert set(balancer.starter.parts["t0"]) == set(values(model).values())
+
+
+def test_places_that_are_divided_stay():
+    """Else a task's mask would lie over the places of others: of the same shape, so that nothing would break."""
+    model, mask, training = sparse()
+    parts, balancer = divide(mask, TASKS), accord.Balancer(model, "UPGrad()")
+    optimizer = torch.optim.Adam(training.parameters())
+    parts.attach(balancer)
+    with pytest.raises(AccordError, match="masks per task divide the present places"):
+        reselect(training, optimizer, "Smallest(k=3)")
+    assert training.mask is mask
+    training.verify()
+    parts.detach(balancer)
+    reselect(training, optimizer, "Smallest(k=3)")
+    with pytest.raises(AccordError, match="Were they selected again"):
+        parts.attach(balancer)
+    divide(training.mask, TASKS).attach(balancer)
+    balancer.backward(model.losses(data()))
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_only_what_is_trained_is_divided(attached):
+    """A method that sees whole gradients would see those of a task's own places beside those of all frozen ones."""
+    torch.manual_seed(0)
+    model = HardSharing(3).double()
+    mask = select(model, "PSN(k=3)", heads="heads")
+    training = SparseTraining(model, mask, order="combine-then-mask")
+    balancer = accord.Balancer(model, "UPGrad()")
+    if attached:
+        training.attach(balancer)
+    with pytest.raises(AccordError, match="order='mask-then-combine'"):
+        divide(mask, TASKS).attach(balancer)
+
+
+def test_looks_see_whole_gradients_beside_masks_per_task():
+    model, mask, _ = sparse()
+    wholes = []
+    for divided in (False, True):
+        torch.manual_seed(0)
+        model = HardSharing(3).double()
+        training = SparseTraining(model, mask, look=1)
+        balancer = accord.Balancer(model, "UPGrad()")
+        training.attach(balancer)
+        if divided:
+            divide(mask, TASKS).attach(balancer)
+        step = balancer.backward(model.losses(data()))
+        wholes.append(training.record().gramians)
+    assert (wholes[0] == wholes[1]).all()
+    assert not torch.allclose(step.gramian, torch.as_tensor(wholes[1][0].sum(0)).to(step.gramian))
+
+
+def test_columns_are_divided_as_rows_are():
+    """A layer with the smaller product of its own gives each task the gradient in its places."""
+    model, mask, _ = sparse("Columns(k=3)")
+    parts = divide(mask, TASKS)
+    rows, balancer = oracle(model, parts, data()), accord.Balancer(model, "Sum()")
+    parts.attach(balancer)
+    balancer.backward(model.losses(data()))
+    check_trunk(model, summed(rows, dict.fromkeys(TASKS, 1.0)))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from accord.engines.start import refuse_unreduced
 from accord.errors import AccordError
 from accord.sparse.evidence import Evidence
+from accord.sparse.looks import Looks
 from accord.sparse.mask import Mask
+from accord.sparse.placed import Placed, digest
 from accord.sparse.selection import Flat, narrow
 from accord.sparse.top import top_columns
 
@@ -33,6 +36,7 @@ class PerTask:
     Args:
         tasks: K names.
         inside: by parameter, (K, ...) bool in the shape of its compact values.
+        places: by parameter, SHA-256 of the selection that is divided.
 
     Example:
         >>> parts = PerTask(("a", "b"), {"w": torch.tensor([[True, True, False], [False, True, True]])})
@@ -42,6 +46,7 @@ class PerTask:
 
     tasks: tuple[str, ...]
     inside: Mapping[str, Tensor]
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{task}: {size:,}" for task, size in self.sizes.items())
@@ -62,11 +67,11 @@ class PerTask:
         """From now on the Balancer sets each task's gradient to zero outside its part: K backward passes in each step.
 
         Args:
-            balancer: of a model that trains the mask's selected scalars (``accord.SparseTraining``), with
-                ``engine="auto"`` or ``"stacked"``.
+            balancer: of a model that trains the mask's selected scalars (``accord.SparseTraining`` with the order
+                ``mask-then-combine``), with ``engine="auto"`` or ``"stacked"``.
 
         Raises:
-            AccordError: if the model has no such scalars, or the Balancer never has the task gradients.
+            AccordError: if the model has no such scalars, or others; or the Balancer never has the task gradients.
         """
         if balancer.engine not in ("auto", "stacked"):
             raise AccordError(f"per-task masks need the task gradients, which engine={balancer.engine!r} never has.")
@@ -74,11 +79,15 @@ class PerTask:
             raise AccordError(f"{balancer.method!r} looks at gradients elsewhere, which per-task masks do not reach.")
         # What was one backward pass that a distributed wrapper averaged is now K that it does not see.
         refuse_unreduced(balancer.model, balancer.starter.reduce, one_backward=False)
-        leaves = {name: self._leaf(balancer.model, name) for name in self.inside}
+        if _whole(balancer):
+            raise AccordError("per-task masks divide what is trained; train it with order='mask-then-combine'.")
+        found = {name: self._placed(balancer.model, name) for name in self.inside}
         balancer.starter.parts = {
-            task: {leaf: self.inside[name][i].to(leaf.device) for name, leaf in leaves.items()}
+            task: {placed.values: self.inside[name][i].to(placed.values.device) for name, placed in found.items()}
             for i, task in enumerate(self.tasks)
         }
+        for placed in found.values():
+            placed.divided = True
 
     def detach(self, balancer: Balancer) -> None:
         """Every task trains all selected scalars again.
@@ -87,29 +96,31 @@ class PerTask:
             balancer: that this was attached to.
         """
         balancer.starter.parts = None
+        for name in self.inside:
+            self._placed(balancer.model, name).divided = False
 
-    def _leaf(self, model: nn.Module, name: str) -> Tensor:
-        """The compact values of a parameter."""
+    def _placed(self, model: nn.Module, name: str) -> Placed:
+        """What holds the compact values of a parameter."""
         owner, _, attribute = name.rpartition(".")
-        place = f"{owner}.parametrizations.{attribute}.0.values".removeprefix(".")
-        for full, p in model.named_parameters(remove_duplicate=False):
+        place = f"{owner}.parametrizations.{attribute}.0".removeprefix(".")
+        for full, module in model.named_modules(remove_duplicate=False):
             while full.startswith(WRAPPERS) and full != place:
                 full = full.partition(".")[2]
-            if full == place:
-                if p.shape != self.inside[name].shape[1:]:
+            if full == place and isinstance(module, Placed):
+                if digest(module.selection).hex() != self.places.get(name):
                     raise AccordError(
-                        f"{name!r} has {tuple(p.shape)} trained scalars, these masks divide "
-                        f"{tuple(self.inside[name].shape[1:])}. Were the places selected again?"
+                        f"these masks divide other places of {name!r} than the model trains. Were they selected again? "
+                        "Then divide the new mask."
                     )
-                return p
+                return module
         raise AccordError(
             f"the model has no selected scalars of {name!r}; make accord.SparseTraining(model, mask) of the same mask "
             "before attaching its per-task masks."
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Task names and masks."""
-        return {"tasks": list(self.tasks), "inside": dict(self.inside)}
+        """Task names, masks, and what they divide."""
+        return {"tasks": list(self.tasks), "inside": dict(self.inside), "places": dict(self.places)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
@@ -118,9 +129,19 @@ class PerTask:
         Raises:
             AccordError: if it is something else.
         """
-        if missing := {"tasks", "inside"} - set(state):
+        if missing := {"tasks", "inside", "places"} - set(state):
             raise AccordError(f"this is no state of per-task masks: it lacks {', '.join(sorted(missing))}.")
-        return cls(tuple(state["tasks"]), {name: part.bool() for name, part in state["inside"].items()})
+        inside = {name: part.bool() for name, part in state["inside"].items()}
+        return cls(tuple(state["tasks"]), inside, dict(state["places"]))
+
+
+def _whole(balancer: Balancer) -> bool:
+    """Whether the method is to see whole gradients in every step, and not in that of a look alone."""
+    attached = [observer for observer in balancer.observers if isinstance(observer, Looks)]
+    if attached:
+        return any(looks.always for looks in attached)
+    lists = (m for m in balancer.model.modules() if isinstance(m, ParametrizationList) and isinstance(m[0], Placed))
+    return any(each.original.requires_grad for each in lists)
 
 
 def divide(
@@ -154,7 +175,11 @@ def divide(
     if not 0 <= overlap <= 1:
         raise AccordError(f"overlap={overlap!r} is outside [0, 1]: the share of the scalars that all tasks train.")
     scores = _dealt(mask, len(tasks), seed) if evidence is None else _used(mask, tasks, evidence, by)
-    return PerTask(tuple(tasks), {name: _draft(score, overlap) for name, score in scores.items()})
+    return _of(mask, tasks, {name: _draft(score, overlap) for name, score in scores.items()})
+
+
+def _of(mask: Mask, tasks: Iterable[str], inside: Mapping[str, Tensor]) -> PerTask:
+    return PerTask(tuple(tasks), inside, {name: digest(s).hex() for name, s in mask.selections.items()})
 
 
 def _shape(mask: Mask, name: str) -> torch.Size:
@@ -250,7 +275,7 @@ def unite(masks: Mapping[str, Mask]) -> tuple[Mask, PerTask]:
     rule = f"unite({', '.join(f'{task}: {mask.rule}' for task, mask in masks.items())})"
     whole, frozen = (tuple(name for name in names if name not in selections) for names in (first.whole, first.frozen))
     union = dataclasses.replace(first, rule=rule, selections=selections, whole=whole, frozen=frozen)
-    return union, PerTask(tuple(masks), inside)
+    return union, _of(union, masks, inside)
 
 
 def _form(mask: Mask, name: str) -> str:

@@ -57,6 +57,7 @@ class Placed(nn.Module):
     def __init__(self, dense: Tensor, selection: Selection) -> None:
         super().__init__()
         self.values = nn.Parameter(_compact(dense, selection))
+        self.divided = False  # among tasks, by a PerTask that knows these places
         self._turn_to(selection)
 
     def _turn_to(self, selection: Selection) -> None:

@@ -258,8 +258,12 @@ class SparseTraining:
             mask: with selections in the same tensors, and the same others whole and frozen.
 
         Raises:
-            AccordError: for a mask of other tensors.
+            AccordError: for a mask of other tensors, and while masks per task divide the present one.
         """
+        if any(site.placed.divided for site in self.sites.values()):
+            raise AccordError(
+                "masks per task divide the present places: detach(balancer) them, choose again, divide the new mask."
+            )
         if set(mask.selections) != set(self.sites) or (mask.whole, mask.frozen) != (self.mask.whole, self.mask.frozen):
             raise AccordError("the new mask selects in other tensors than the present one; keep rule and budget alike.")
         for name, site in self.sites.items():
