@@ -13,6 +13,7 @@ from torch import nn
 import accord
 from accord.conflict import incidence
 from accord.errors import AccordError
+from accord.sparse import select
 from accord.sparse.adapters import Adapters, LoRA
 from accord.sparse.adapters.ranks import Cost, cost, spend, taken
 
@@ -154,6 +155,27 @@ def test_matches_a_mask():
     assert "conv.base_layer.weight" not in names  # its adapter is trained
     with pytest.raises(AccordError, match="the mask has fc9.bias, the model has not. Did you mean 'fc"):
         Adapters.match(net(), SimpleNamespace(trainable=420, heads=heads, whole=("fc9.bias",)))
+
+
+@pytest.mark.parametrize("rule", ["PSN(k=5)", "GlobalMagnitude(density=0.3)", "Columns(k=4)"])
+def test_matches_the_mask_of_sparse_training(rule):
+    mask = select(net(), rule, heads="heads", regime="scratch")
+    adapters = Adapters.match(net(), mask)
+    assert adapters.total == mask.total
+    assert abs(adapters.trainable - mask.trainable) <= 9  # half a rank of the cheapest layer
+    heads = {name for name, _ in adapters.named_parameters() if name.startswith("heads")}
+    assert heads == set(mask.heads)
+
+
+def test_heads_are_named_as_for_sparse_training():
+    """By the beginning of a name: ``1`` is the second of all, not of every block."""
+    models = [
+        nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), nn.Linear(4, 2), nn.Linear(4, 2))
+        for _ in range(2)
+    ]
+    mask = select(models[0], "PSN(k=2)", heads=["1", "2.*"])
+    adapters = Adapters(models[1], "LoRA(rank=1)", heads=["1", "2.*"], biases="frozen")
+    assert [name for name, _ in adapters.named_parameters() if "lora" not in name] == list(mask.heads)
 
 
 def test_names_that_end_alike_are_told_apart():

@@ -98,6 +98,20 @@ def test_the_optimisers_were_found():
     assert {"Adam", "AdamW", "SGD", "RMSprop", "LBFGS", "Adafactor", "Rprop", "NAdam"} <= set(NAMES)
 
 
+def test_the_optimiser_for_sparse_gradients_is_refused_by_pytorch():
+    """Gradients of what is selected are dense; nothing moves."""
+    torch.manual_seed(0)
+    model = Net()
+    training = SparseTraining(model, "PSN(k=3)", heads="heads")
+    optimizer = torch.optim.SparseAdam(training.parameters())
+    before = [p.detach().clone() for p in training.parameters()]
+    Balancer(model, "UPGrad()").backward(model.losses(x()))
+    with pytest.raises(RuntimeError, match="does not support dense gradients"):
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, training.parameters(), strict=True))
+    training.verify()
+
+
 class Explodes(torch.autograd.Function):
     """The gradient of one entry of a weight is infinite."""
 

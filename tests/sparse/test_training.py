@@ -377,6 +377,44 @@ def test_masks_of_other_models_are_refused():
     wide.trunk[0] = nn.Linear(6, 8)
     with pytest.raises(AccordError, match=r"\(8, 6\) here, \(8, 5\) there"):
         SparseTraining(wide, mask)
+    with pytest.raises(AccordError, match=r"has no values \(device meta\)"):
+        SparseTraining(HardSharing().to("meta"), mask)
+
+
+def test_sparse_gradients_and_sparse_weights():
+    """Rows of an embedding with sparse gradients are selected from as any other; a sparse frozen weight is watched."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"words": nn.Embedding(6, 4, sparse=True), "a": nn.Linear(4, 1), "b": nn.Linear(4, 1)})
+    model["other"] = nn.Linear(3, 2, bias=False)
+    model["other"].weight = nn.Parameter(torch.eye(2, 3).to_sparse())
+    overrides = {"words.weight": "rows", "other.weight": "frozen"}
+    dense = copy.deepcopy(model["words"].weight)
+    training = SparseTraining(model, "PSN(k=2)", heads=("a", "b"), overrides=overrides)
+    z, expected = model["words"](torch.tensor([0, 2, 2])), dense[[0, 2, 2]]
+    Balancer(model, "Sum()").backward({task: model[task](z).sum() for task in "ab"})
+    sum(model[task](expected).sum() for task in "ab").backward()
+    site = training.sites["words.weight"]
+    torch.testing.assert_close(site.placed.values.grad, site.placed.selection.gather(dense.grad))
+    training.verify()
+    training.frozen["other.weight"].data = torch.eye(2, 3).mul(2).to_sparse()
+    with pytest.raises(AccordError, match="changed in 'other.weight'"):
+        training.verify()
+
+
+def test_places_follow_the_model_to_another_device():
+    """The device meta is the other one that is sure to be there."""
+    model = HardSharing()
+    training = SparseTraining(model, "PSN(k=2)", heads="heads")
+    indices = {n: s.index.clone() for n, s in training.mask.selections.items()}
+    empty = copy.deepcopy(model).to("meta")
+    for name in training.sites:
+        placed = empty.get_submodule(name.removesuffix(".weight")).parametrizations.weight[0]
+        assert placed.selection.index.is_meta
+        assert placed.values.is_meta
+    back = training.mask.to("cpu")
+    assert back.hash == training.mask.hash
+    assert all(torch.equal(s.index, indices[n]) for n, s in back.selections.items())
+    training.verify()
 
 
 @pytest.mark.parametrize(

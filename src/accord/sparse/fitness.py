@@ -85,13 +85,22 @@ def check_apart(rows: Sequence[tuple[str, Tensor]], all_parts: Sequence[tuple[st
                               f"or say overrides={{{other!r}: 'frozen', {name!r}: 'frozen'}}.")  # fmt: skip
 
 
+def check_there(name: str, parameter: Tensor) -> None:
+    """Values at all.
+
+    Raises:
+        AccordError: on the device meta.
+    """
+    if parameter.is_meta:
+        raise AccordError(f"{name} has no values (device meta); load the model first. Counts need none: count(...).")
+
+
 def check_finite(name: str, parameter: Tensor) -> None:
     """Values that can be compared.
 
     Raises:
         AccordError: without values (device meta), or with NaN or infinity among them.
     """
-    if parameter.is_meta:
-        raise AccordError(f"{name} has no values (device meta); load the model first. Counts need none: count(...).")
+    check_there(name, parameter)
     if not torch.isfinite(parameter.detach()).all():
         raise AccordError(f"{name} holds NaN or infinity; a selection by magnitude would mean nothing.")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from accord.errors import AccordError
+from accord.sparse.origin import bits
 from accord.sparse.selection import Selection
 
 
@@ -20,18 +20,16 @@ def digest(tensor: Tensor, selection: Selection | None = None) -> str:
         selection: places that do not count.
 
     Example:
+        >>> import torch
         >>> from accord.sparse.selection import Flat
         >>> second = Flat(torch.tensor([1]))
         >>> first, moved = torch.tensor([1.0, 2.0, float("nan")]), torch.tensor([1.0, 5.0, float("nan")])
         >>> digest(first) == digest(moved), digest(first, second) == digest(moved, second)
         (False, True)
     """
-    value = tensor.detach()
-    rest = value.contiguous() if selection is None else selection.clear(value)
-    name = f"{rest.dtype} {tuple(rest.shape)} "
-    bits = rest.reshape(-1).view(torch.uint8).cpu().numpy()
-    hashed = hashlib.sha256(name.encode())
-    hashed.update(bits.data)
+    rest = tensor if selection is None else selection.clear(tensor.detach())
+    hashed = hashlib.sha256(f"{rest.dtype} {tuple(rest.shape)} ".encode())
+    hashed.update(bits(rest))
     return hashed.hexdigest()
 
 

@@ -14,7 +14,7 @@ from accord.sparse.placed import Placed
 from accord.sparse.selection import Selection
 from accord.sparse.structured import fits, structure
 
-Owner = tuple[nn.Module, str]
+User = tuple[nn.Module, str]
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,8 @@ class Site:
 
     placed: Placed
     dense: Tensor
-    users: tuple[Owner, ...]
+    users: tuple[User, ...]
     order: tuple[tuple[str, ...], ...]
-
-
-def owners(model: nn.Module) -> dict[Tensor, list[Owner]]:
-    """For each parameter the modules that use it, with its name there; several for tied ones.
-
-    Args:
-        model: any.
-    """
-    found: dict[Tensor, list[Owner]] = {}
-    for module in model.modules():
-        for name, p in module.named_parameters(recurse=False, remove_duplicate=False):
-            found.setdefault(p, []).append((module, name))
-    return found
 
 
 def install(model: nn.Module, selections: Mapping[str, Selection]) -> dict[str, Site]:
@@ -61,7 +48,10 @@ def install(model: nn.Module, selections: Mapping[str, Selection]) -> dict[str, 
         AccordError: for a name that the model has not.
     """
     named = dict(model.named_parameters(remove_duplicate=False))
-    users = owners(model)
+    users: dict[Tensor, list[User]] = {}  # several for a tied parameter
+    for module in model.modules():
+        for own, p in module.named_parameters(recurse=False, remove_duplicate=False):
+            users.setdefault(p, []).append((module, own))
     orders = {module: tuple(module._parameters) for module in model.modules()}
     done: dict[str, Site] = {}
     for name, selection in selections.items():

@@ -23,8 +23,17 @@ def origin(parameters: Mapping[str, Tensor]) -> str:
     """
     found = hashlib.sha256()
     for name, parameter in sorted(parameters.items()):
-        dense = parameter.detach().to_dense() if parameter.layout != torch.strided else parameter.detach()
-        found.update(json.dumps([name, list(dense.shape), str(dense.dtype)]).encode())
-        values = torch.view_as_real(dense) if dense.is_complex() else dense
-        found.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        found.update(json.dumps([name, list(parameter.shape), str(parameter.dtype)]).encode())
+        found.update(bits(parameter))
     return found.hexdigest()
+
+
+def bits(tensor: Tensor) -> memoryview:
+    """The values as they are stored, in the order of a contiguous dense tensor.
+
+    Args:
+        tensor: of any type, layout and device.
+    """
+    dense = tensor.detach() if tensor.layout == torch.strided else tensor.detach().to_dense()
+    values = torch.view_as_real(dense) if dense.is_complex() else dense
+    return values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -200,6 +200,7 @@ class _Place(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         wants_values, wants_rest, _ = ctx.needs_input_grad
         ctx.placed.doubt()
+        gradient = gradient.to_dense() if gradient.is_sparse else gradient  # of an embedding
         values = ctx.selection.gather(gradient).to(ctx.dtype) if wants_values else None
         rest = ctx.selection.clear(gradient) if wants_rest else None
         return values, rest, None

@@ -15,6 +15,7 @@ from accord.monitor import Monitor
 from accord.record import Record
 from accord.sparse import frozen
 from accord.sparse.agreement import agree
+from accord.sparse.fitness import check_there
 from accord.sparse.install import install, remove
 from accord.sparse.looks import FROZEN, TRAINED, Looks
 from accord.sparse.mask import Mask
@@ -344,3 +345,4 @@ def _check_fits(mask: Mask, parameters: Mapping[str, nn.Parameter]) -> None:
                 f"the mask is of another model: {name!r} has shape {tuple(parameters[name].shape)} here, "
                 f"{tuple(shape)} there."
             )
+        check_there(name, parameters[name])
