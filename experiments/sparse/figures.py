@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from claims import BESIDE, Claims
+from claims import Claims
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ SERIES = (
     (f"density {DENSITIES[1]:g}, all shared", psn(DENSITIES[1]), "full", COLOURS[1][0], "-"),
     (f"density {DENSITIES[1]:g}, trained only", psn(DENSITIES[1]), "masked", COLOURS[1][0], ":"),
 )
-BINS = 8
+BINS, WINDOWS = 8, 10
 
 
 def write(claims: Claims, folder: Path) -> None:
@@ -63,11 +63,12 @@ def write(claims: Claims, folder: Path) -> None:
 
 
 def _incidence(claims: Claims, problem: str, axes: Axes) -> None:
-    """Incidence by epoch under the plain sum at the first rate."""
+    """Incidence by epoch, or by a few epochs together, under the plain sum at the first rate."""
     for name, rule, what, colour, dash in SERIES:
         runs = claims.book.get(claims.key(problem, sparse=rule)).values()
         curves = [looks.by_epoch() for facts in runs if (looks := getattr(facts, what)) is not None]
-        _band(axes, np.arange(1.0, len(curves[0]) + 1) if curves else np.zeros(0), curves, name, colour, dash)
+        epochs = np.arange(1.0, len(curves[0]) + 1) if curves else np.zeros(0)
+        _band(axes, _windows(epochs), [_windows(curve) for curve in curves], name, colour, dash)
     _chance(axes)
     axes.set_xlabel("epoch")
     axes.set_ylabel("pairs in conflict, %")
@@ -93,19 +94,18 @@ def _matched(claims: Claims, problem: str, axes: Axes) -> None:
 
 
 def _sweep(claims: Claims, problem: str, axes: Axes) -> None:
-    _over_density(claims, problem, axes, claims.dm, "Δm against tasks alone, %")
+    _over_density(claims, problem, axes, claims.dm, "Δm minus that of dense, points")
 
 
 def _sweep_incidence(claims: Claims, problem: str, axes: Axes) -> None:
-    _over_density(claims, problem, axes, lambda facts: _looks(facts, "full"), "pairs in conflict, %")
-    _chance(axes)
+    _over_density(claims, problem, axes, lambda facts: _looks(facts, "full"), "pairs in conflict, minus dense, points")
 
 
 def _over_density(claims: Claims, problem: str, axes: Axes, value: Callable[[Facts], float], label: str) -> None:
-    keys = {density: claims.key(problem, sparse=psn(density)) for density in SWEEP} | {1.0: claims.key(problem)}
-    _dots(axes, list(keys), [_interval(claims, key, value) for key in keys.values()], "PSN", COLOURS[0][0], 0)
-    reference = _interval(claims, claims.key(problem), value)
-    axes.axhline(reference.mean, color=REFERENCE[0], linewidth=1, label="dense")
+    keys = {density: claims.key(problem, sparse=psn(density)) for density in SWEEP}
+    found = [_paired(claims, key, claims.key(problem), value) for key in keys.values()]
+    _dots(axes, list(keys), found, "PSN", COLOURS[0][0], 0)
+    axes.axhline(0, color=REFERENCE[0], linewidth=1, label="dense")
     axes.set_xlabel("density")
     axes.set_ylabel(label)
 
@@ -126,32 +126,44 @@ def _sizes(claims: Claims, problem: str, axes: Axes) -> None:
 
 
 def _rules(claims: Claims, problem: str, axes: Axes) -> None:
-    """Every rule: gain against incidence."""
-    rules = {"dense": "", "PSN": psn(COMPARED)}
-    rules |= {rule: f"{rule}(density={COMPARED:g})" for rule in RULES} | BESIDE
+    """Every rule: gain against incidence, both less those of dense training with the same seed."""
+    rules = {"PSN": psn(COMPARED)} | {rule: f"{rule}(density={COMPARED:g})" for rule in RULES}
+    means = []
     for number, (name, sparse) in enumerate(rules.items()):
-        key = claims.key(problem, sparse=sparse)
-        x, y = _interval(claims, key, lambda facts: _looks(facts, "full")), _interval(claims, key, claims.dm)
-        if math.isnan(x.mean):  # LoRA has other coordinates
-            continue
-        colour = REFERENCE[0] if not sparse else COLOURS[(number - 1) % len(COLOURS)][0]
-        marker = MARKERS[NAMES[number // len(COLOURS) + (number > 0)]]
+        key, dense = claims.key(problem, sparse=sparse), claims.key(problem)
+        x = _paired(claims, key, dense, lambda facts: _looks(facts, "full"))
+        y = _paired(claims, key, dense, claims.dm)
+        colour = COLOURS[number % len(COLOURS)][0]
+        marker = MARKERS[NAMES[number // len(COLOURS) + 1]]
         axes.errorbar(
-            [x.mean], [y.mean], xerr=_half(x), yerr=_half(y), fmt=marker, color=colour, markersize=4, elinewidth=0.6,
+            [x.mean], [y.mean], xerr=_half(x), yerr=_half(y), fmt=marker, color=colour, markersize=4, elinewidth=0.4,
             label=name,
         )  # fmt: skip
-    axes.set_xlabel("pairs in conflict, %")
-    axes.set_ylabel("Δm against tasks alone, %")
+        means.append((x.mean, y.mean))
+    # the means would sit on one spot if the longest interval had to fit in; lines may leave the panel
+    low, high = np.nanmin([*means, (0, 0)], axis=0), np.nanmax([*means, (0, 0)], axis=0)
+    axes.set_xlim(low[0] - 3, high[0] + 3)
+    axes.set_ylim(low[1] - 3, high[1] + 3)
+    axes.axhline(0, color=REFERENCE[0], linewidth=0.8)
+    axes.axvline(0, color=REFERENCE[0], linewidth=0.8)
+    axes.set_xlabel("pairs in conflict, minus dense, points")
+    axes.set_ylabel("Δm minus that of dense, points")
 
 
 def _methods(claims: Claims, problem: str, axes: Axes) -> None:
-    for number, (name, sparse, colour) in enumerate(
-        (("dense", "", REFERENCE[0]), *((psn(d), psn(d), COLOURS[n][0]) for n, d in enumerate(DENSITIES)))
-    ):
-        found = [_interval(claims, claims.key(problem, method=m, sparse=sparse), claims.dm) for m in METHODS]
-        _dots(axes, [place + 0.2 * (number - 1) for place in range(len(METHODS))], found, name, colour, number)
+    """Sparse less dense training with the same method, rate and seed."""
+    for number, density in enumerate(DENSITIES):
+        found = [
+            _paired(
+                claims, claims.key(problem, method=m, sparse=psn(density)), claims.key(problem, method=m), claims.dm
+            )
+            for m in METHODS
+        ]
+        places = [place + 0.2 * (number - 0.5) for place in range(len(METHODS))]
+        _dots(axes, places, found, psn(density), COLOURS[number][0], number)
+    axes.axhline(0, color=REFERENCE[0], linewidth=1, label="dense")
     axes.set_xticks(range(len(METHODS)), [method.split("(")[0] for method in METHODS])
-    axes.set_ylabel(f"Δm, %, rate {RATES[0]:g}")
+    axes.set_ylabel(f"Δm minus that of dense, rate {RATES[0]:g}")
 
 
 def _dots(
@@ -183,6 +195,19 @@ def _chance(axes: Axes) -> None:
 def _interval(claims: Claims, key: Key, value: Callable[[Facts], float]) -> Interval:
     runs: Mapping[int, Facts] = claims.book.get(key)
     return interval(value(facts) for facts in runs.values())
+
+
+def _paired(claims: Claims, key: Key, reference: Key, value: Callable[[Facts], float]) -> Interval:
+    """Over the seeds that both have: far narrower than either by itself."""
+    one, other = claims.book.get(key), claims.book.get(reference)
+    return interval(value(one[seed]) - value(other[seed]) for seed in one.keys() & other.keys())
+
+
+def _windows(values: Array) -> Array:
+    """At most ``WINDOWS`` means of neighbours: a few looks per epoch give 0, 1/2 or 1."""
+    return (
+        np.array([_mean(part) for part in np.array_split(values, min(WINDOWS, len(values)))]) if len(values) else values
+    )
 
 
 def _looks(facts: Facts, what: str) -> float:
