@@ -13,7 +13,6 @@ from accord.bench.config import configure, read, vary
 from accord.bench.run import run
 from accord.bench.training import Training
 from accord.errors import AccordError
-from accord.sparse import RULES
 from accord.sparse.store import load, save
 from stored import Stopped, broken_then_resumed, stop_after, tiny, without_times
 
@@ -26,9 +25,10 @@ def looks(found: store.Run) -> tuple:
     return seen.blocks, seen.index.tobytes(), seen.gramians.tobytes()
 
 
-@pytest.mark.parametrize("rule", [f"{rule.name}()" for rule in RULES])
-def test_resumed_equals_unbroken_with_every_rule(rule, tmp_path):
-    config = tiny(sparse=rule, method="UPGrad()")
+@pytest.mark.parametrize("rule", ["PSN()", "FISH()", "Columns()"])
+def test_resumed_equals_unbroken_with_every_kind_of_places(rule, tmp_path):
+    """Rows, flat places chosen with data, columns; what each rule chooses is none of a run's business."""
+    config = tiny(sparse=rule, method="UPGrad()", epochs=2)
     unbroken = run(config, tmp_path / "unbroken")
     resumed = broken_then_resumed(config, tmp_path / "broken")
     whole, again = without_times(unbroken), without_times(resumed)
@@ -44,16 +44,15 @@ def test_resumed_equals_unbroken_with_every_rule(rule, tmp_path):
         {"sparse_order": "combine-then-mask"},
         {"sparse_trains": "all"},
         {"sparse_look": 3, "method": "Sum()"},
-        {"sparse_look": 0, "optimizer": "AdamW"},
-        {"anchor": 0.5},
+        {"sparse_look": 0, "optimizer": "AdamW", "anchor": 0.5},
         {"tasks": ("left",), "method": "Sum()"},
     ],
     ids=str,
 )
 def test_resumed_equals_unbroken_with_every_setting(settings, tmp_path):
-    config = tiny(**{"sparse": SPARSE, "method": "UPGrad()"} | settings)
+    config = tiny(**{"sparse": SPARSE, "method": "UPGrad()", "epochs": 2} | settings)
     unbroken = run(config, tmp_path / "unbroken")
-    resumed = broken_then_resumed(config, tmp_path / "broken", 2)
+    resumed = broken_then_resumed(config, tmp_path / "broken")
     for found in (unbroken, resumed):
         del found.result["sparse"]["seconds"]
     assert without_times(resumed) == without_times(unbroken)
