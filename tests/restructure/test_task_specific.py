@@ -396,6 +396,7 @@ def test_what_is_picked():
         ("", TASKS, "the whole model"),
         ([], TASKS, "names no layer"),
         (["heads.edges"], TASKS, "it is a head"),
+        ("heads", TASKS, "nothing but heads"),
         ("second", ("a",), "at least two tasks"),
         ("second", "ab", "at least two tasks"),
         ("second", ("a", "b", "a"), "'a' is named twice"),

@@ -11,6 +11,7 @@ from accord.errors import AccordError
 from accord.sparse import PSN, RandomNeuron, count, select
 from accord.sparse.placed import Placed
 from accord.sparse.scope import scope
+from accord.sparse.training import SparseTraining
 
 
 def treatments(model: nn.Module, **options) -> dict[str, str]:
@@ -103,6 +104,25 @@ def test_overrides():
         scope(net, regime="scrach")
     with pytest.raises(AccordError, match="no weight to select from"):
         select(net, PSN(k=1), heads=["0", "2"])
+
+
+@pytest.mark.parametrize(
+    ("model", "rule", "options", "message"),
+    [
+        (None, 5, {}, "the rule is of type int; expected a rule or its spelling"),
+        (None, None, {}, "the rule is of type NoneType"),
+        (None, PSN, {}, "the rule is the class PSN; expected"),
+        (None, "PSN(k=1)", {"heads": None}, "heads holds NoneType; expected names"),
+        (None, "PSN(k=1)", {"heads": nn.Linear(1, 1)}, "heads holds Linear; expected names"),
+        (None, "PSN(k=1)", {"heads": [nn.Linear(1, 1)]}, "heads holds Linear; expected names"),
+        (None, "PSN(k=1)", {"overrides": ["0"]}, "overrides is list; expected a dict"),
+        ([1], "PSN(k=1)", {}, "model is of type list; expected a torch.nn.Module"),
+    ],
+)
+def test_arguments_of_other_types_are_named(model, rule, options, message):
+    for called in (select, count, SparseTraining):
+        with pytest.raises(AccordError, match=message):
+            called(nn.Sequential(nn.Linear(3, 2)) if model is None else model, rule, **options)
 
 
 def test_tied_weights_have_one_selection():

@@ -367,6 +367,16 @@ def test_a_state_of_another_mask_is_refused():
         )
 
 
+def test_after_merge_there_is_nothing_to_verify_and_other_states_are_refused():
+    training = SparseTraining(HardSharing(), "PSN(k=2)", heads="heads")
+    with pytest.raises(AccordError, match="the state has order=None"):
+        training.load_state_dict({"epoch": 3})
+    training.verify()
+    training.merge()
+    with pytest.raises(AccordError, match=r"merge\(\) has ended this sparse training"):
+        training.verify()
+
+
 def test_masks_of_other_models_are_refused():
     mask = SparseTraining(HardSharing(), "PSN(k=2)", heads="heads").mask
     with pytest.raises(AccordError, match="'heads.2.weight' is missing"):

@@ -89,6 +89,8 @@ def _check(name: str, named: dict[str, nn.Module], found: Sequence[str], tasks: 
     task = head_of(name, named, tasks)
     if task is not None:
         raise AccordError(f"layer {name!r} belongs to the task {task!r} already: it is a head. Leave it out.")
+    if all(head_of(f"{name}.{inner}", named, tasks) for inner, _ in layer.named_parameters()):
+        raise AccordError(f"layer {name!r} holds nothing but heads, which belong to one task each. Leave it out.")
     if any(parametrize.is_parametrized(part) for part in layer.modules()):
         raise AccordError(
             f"layer {name!r} is parametrised (a sparse layer, weight norm): merge that first, then make the layer "

@@ -17,8 +17,10 @@ def check_model(model: nn.Module) -> None:
     """No module whose weights are no parameters, or have no shape yet.
 
     Raises:
-        AccordError: naming the first quantised module, or lazy parameter.
+        AccordError: for what is no module, or naming the first quantised module, or lazy parameter.
     """
+    if not isinstance(model, nn.Module):
+        raise AccordError(f"model is of type {type(model).__name__}; expected a torch.nn.Module.")
     for name, parameter in model.named_parameters():
         if isinstance(parameter, UninitializedParameter):
             raise AccordError(f"{name} has no shape yet; run one batch through the model, then select.")

@@ -41,8 +41,10 @@ def check(found: Mapping[str, str], expected: Mapping[str, str]) -> None:
         expected: by name.
 
     Raises:
-        AccordError: naming the first tensors that differ.
+        AccordError: naming the first tensors that differ, or because nothing is frozen any more.
     """
+    if expected and not found:
+        raise AccordError("nothing is frozen any more: merge() has ended this sparse training. Call verify() before.")
     moved = [name for name, value in expected.items() if found.get(name) != value]
     if moved:
         more = f" and {len(moved) - 3} more" if len(moved) > 3 else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -78,8 +78,7 @@ def scope(
         >>> [part.treatment for part in scope(net, heads="2")]
         ['rows', 'whole', 'frozen', 'frozen', 'head', 'head']
     """
-    heads = (heads,) if isinstance(heads, str) else tuple(heads)
-    overrides = {} if overrides is None else overrides
+    heads, overrides = _asked(heads, overrides)
     if regime not in get_args(Regime):
         raise AccordError(f"regime {regime!r} is unknown.{nearest(str(regime), get_args(Regime))}")
     for said in overrides.values():
@@ -97,6 +96,21 @@ def scope(
                 [(part.name, part.parameter) for part in parts])  # fmt: skip
     found = families(model, [part.name for part in parts if part.treatment == "rows"])
     return [Part(**{**vars(part), "block": found.get(part.name, "")}) for part in parts]
+
+
+def _asked(
+    heads: str | Sequence[str], overrides: Mapping[str, Treatment] | None
+) -> tuple[tuple[str, ...], Mapping[str, Treatment]]:
+    """What the caller says, in one form."""
+    many = (heads,) if isinstance(heads, str) or not isinstance(heads, Iterable) else tuple(heads)
+    for head in many:
+        if not isinstance(head, str):
+            raise AccordError(f"heads holds {type(head).__name__}; expected names of modules or parameters, such as "
+                              "heads=('depth', 'normal'), or () if there are none.")  # fmt: skip
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise AccordError(f"overrides is {type(overrides).__name__}; expected a dict by pattern, such as "
+                          "{'encoder.*': 'frozen'}.")  # fmt: skip
+    return many, {} if overrides is None else overrides
 
 
 def _part(group: list[Owner], heads: tuple[str, ...], regime: Regime, overrides: Mapping[str, Treatment]) -> Part:

@@ -75,7 +75,7 @@ def select(
         >>> mask.selections["0.weight"].index.shape, mask.whole, mask.heads
         (torch.Size([3, 4]), ('0.bias',), ('2.weight', '2.bias'))
     """
-    rule = parse_rule(rule) if isinstance(rule, str) else rule
+    rule = _rule(rule)
     parts, keeps = plan(model, rule, heads, regime, overrides)
     for part in parts:
         if part.placed is not None and not part.parameter.is_meta:
@@ -133,7 +133,7 @@ def count(
         >>> count(net, "PSN(k=300)")
         Count(trainable=1155840, total=4722432)
     """
-    rule = parse_rule(rule) if isinstance(rule, str) else rule
+    rule = _rule(rule)
     parts, keeps = plan(model, rule, heads, regime, overrides)
     trainable = 0
     for part in parts:
@@ -144,6 +144,16 @@ def count(
         elif part.treatment != "frozen":
             trainable += part.parameter.numel()
     return Count(trainable, sum(part.parameter.numel() for part in parts))
+
+
+def _rule(rule: Rule | str) -> Rule:
+    """The rule, or what its spelling means."""
+    if isinstance(rule, str):
+        return parse_rule(rule)
+    if not isinstance(rule, Rule):
+        said = f"the class {rule.__name__}" if isinstance(rule, type) else f"of type {type(rule).__name__}"
+        raise AccordError(f"the rule is {said}; expected a rule or its spelling, such as PSN(k=300) or 'PSN(k=300)'.")
+    return rule
 
 
 def plan(

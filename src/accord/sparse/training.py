@@ -15,7 +15,7 @@ from accord.monitor import Monitor
 from accord.record import Record
 from accord.sparse import frozen
 from accord.sparse.agreement import agree
-from accord.sparse.fitness import check_there
+from accord.sparse.fitness import check_model, check_there
 from accord.sparse.install import install, remove
 from accord.sparse.looks import FROZEN, TRAINED, Looks
 from accord.sparse.mask import Mask
@@ -95,6 +95,7 @@ class SparseTraining:
         for name, value, known in choices:
             if value not in get_args(known):
                 raise AccordError(f"{name}={value!r} is not known.{nearest(str(value), get_args(known))}")
+        check_model(model)
         if any(isinstance(module, Placed) for module in model.modules()):
             raise AccordError("the model trains sparsely already; merge() the SparseTraining before, or go on with it.")
         self.model, self.order, self.trains, self.seed = model, order, trains, seed
@@ -303,8 +304,8 @@ class SparseTraining:
             AccordError: if it belongs to another mask, another model or other settings.
         """
         for key in ("order", "trains"):
-            if state[key] != getattr(self, key):
-                raise AccordError(f"the state has {key}={state[key]!r}, this SparseTraining {getattr(self, key)!r}.")
+            if state.get(key) != getattr(self, key):
+                raise AccordError(f"the state has {key}={state.get(key)!r}, this training {getattr(self, key)!r}.")
         mask = Mask.from_state(state["mask"])
         same = mask.hash == self.mask.hash and (mask.origin == self.mask.origin or state["reselections"])
         if not same and not (state["first"] == self.first and state["reselections"]):
