@@ -458,3 +458,13 @@ def test_severity_grows_with_the_angle(left, right):
     g = lambda c: np.array([[1.0, c], [c, 1.0]])  # noqa: E731
     expected = np.sign(size[right] - size[left])
     assert np.sign(conflict.severity(g(size[left])) - conflict.severity(g(size[right]))) == expected
+
+
+@pytest.mark.parametrize("k", [2, 3, 10])
+def test_unrelated_gradients_conflict_half_of_the_time(k):
+    """The chance level that every rate is to be held against."""
+    draws = 2000
+    rows = torch.randn(draws, k, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rates = conflict.incidence(rows @ rows.mT)  # (draws,)
+    assert rates.mean() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(draws * k * (k - 1) / 2))
+    assert set(torch.as_tensor(rates).mul(k * (k - 1) / 2).round().int().tolist()) <= set(range(k * (k - 1) // 2 + 1))

@@ -235,3 +235,10 @@ def test_mistakes_are_one_line(settings, expected):
         configure(problem="digits", **settings)
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_run_that_is_refused_leaves_nothing(tmp_path):
+    config = configure(problem="digits(train=64, validation=32, test=32, epochs=1)", sparse="PSN(k=1000000)")
+    with pytest.raises(AccordError, match="above every fan-in"):
+        run(config, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -496,3 +496,23 @@ def test_values_that_are_changed_without_a_trace_are_written():
     expected = site.placed.selection.scatter_(site.dense.clone(), site.placed.values.detach())
     torch.testing.assert_close(other, nn.functional.linear(X, expected, model.bias))
     (out.sum() + other.sum()).backward()
+
+
+def test_an_optimiser_from_before_is_stopped_at_its_first_step():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
+    early = torch.optim.Adam(model.parameters())
+    training = SparseTraining(model, "PSN(k=1)")
+    late, elsewhere = torch.optim.Adam(model.parameters()), torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+    model(torch.ones(1, 4)).sum().backward()
+    with pytest.raises(AccordError, match="built before the SparseTraining"):
+        early.step()
+    late.step()  # holds frozen weights, which have no gradient, beside what is trained
+    elsewhere.step()
+    training.verify()
+    training.merge()
+    early.step()
+
+
+def test_everything_frozen_is_refused():
+    with pytest.raises(AccordError, match="nothing is left to train"):
+        SparseTraining(nn.Sequential(nn.Linear(4, 3)), "PSN(k=1)", overrides={"*": "frozen"})

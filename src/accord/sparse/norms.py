@@ -33,15 +33,5 @@ def hold_statistics(model: nn.Module, heads: Iterable[str] = ()) -> tuple[Remova
     return tuple(norm.register_forward_pre_hook(_evaluate) for norm in norms)
 
 
-def release_statistics(handles: Iterable[RemovableHandle]) -> None:
-    """Undo ``hold_statistics``.
-
-    Args:
-        handles: what it gave.
-    """
-    for handle in handles:
-        handle.remove()
-
-
 def _evaluate(module: nn.Module, *_: Any) -> None:
     module.training = False  # model.train() sets it again in every epoch

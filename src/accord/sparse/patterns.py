@@ -62,6 +62,7 @@ def check(
 
 def _hint(pattern: str, names: list[str]) -> str:
     """The nearest name or part of a name."""
-    parts = [*dict.fromkeys([*names, *(part for name in names for part in name.split("."))])]
+    inner = (part for name in names for part in name.split(".") if not part.isdigit())
+    parts = [*dict.fromkeys([*names, *inner])]
     hint = nearest(pattern, parts)
     return hint if hint.startswith(" Did") else f" There are, for instance: {', '.join(names[:3])}."

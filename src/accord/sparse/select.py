@@ -170,6 +170,8 @@ def plan(
     """
     parts = scope(model, heads, regime, overrides)
     rows = [part for part in parts if part.treatment == "rows"]
+    if all(part.treatment == "frozen" for part in parts):
+        raise AccordError("nothing is left to train: every parameter is frozen, by overrides= or before.")
     if not rule.trains_weights:
         return [_become(part, "frozen") if part.treatment == "rows" else part for part in parts], {}
     if not rows and not overrides:

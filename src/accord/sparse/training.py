@@ -16,10 +16,11 @@ from accord.record import Record
 from accord.sparse import frozen
 from accord.sparse.agreement import agree
 from accord.sparse.fitness import check_model, check_there
+from accord.sparse.guard import guard
 from accord.sparse.install import install, remove
 from accord.sparse.looks import FROZEN, TRAINED, Looks
 from accord.sparse.mask import Mask
-from accord.sparse.norms import hold_statistics, release_statistics
+from accord.sparse.norms import hold_statistics
 from accord.sparse.placed import Placed
 from accord.sparse.rule import Rule
 from accord.sparse.scope import Regime, Treatment
@@ -99,16 +100,15 @@ class SparseTraining:
         if any(isinstance(module, Placed) for module in model.modules()):
             raise AccordError("the model trains sparsely already; merge() the SparseTraining before, or go on with it.")
         self.model, self.order, self.trains, self.seed = model, order, trains, seed
-        options: dict[str, Any] = {"heads": heads, "regime": regime, "overrides": overrides}
-        self.mask = rule if isinstance(rule, Mask) else select(model, rule, losses=losses, seed=seed, **options)
+        self._options: dict[str, Any] = {"heads": heads, "regime": regime, "overrides": overrides}
+        self.mask = rule if isinstance(rule, Mask) else select(model, rule, losses=losses, seed=seed, **self._options)
         self.first, self.reselections = self.mask.hash, 0
-        parameters = dict(model.named_parameters())
-        _check_fits(self.mask, parameters)
-        self._options = options
+        _check_fits(self.mask, parameters := dict(model.named_parameters()))
         self._required = {p: p.requires_grad for p in parameters.values()}
-        self.sites = install(model, self.mask.selections)
         self.frozen = {name: parameters[name] for name in self.mask.frozen}
-        self._norms = hold_statistics(model, self.mask.heads) if bn_stats == "freeze" else ()
+        self.sites = install(model, self.mask.selections)
+        pairs = [(site.dense, site.placed.values) for site in self.sites.values() if trains == "selected"]
+        self._handles = (guard(self, pairs), *(hold_statistics(model, self.mask.heads) if bn_stats == "freeze" else ()))
         self._looks = Looks(self.rest, self._monitor(look, path), always=self._whole, keep=trains == "all")
         self._balancers: list[Balancer] = []
         for p in self.rest:
@@ -281,9 +281,10 @@ class SparseTraining:
             remove(site)
         for p, required in self._required.items():
             p.requires_grad_(required)
-        release_statistics(self._norms)
+        for handle in self._handles:
+            handle.remove()
         self._looks.forget()
-        self.sites, self.frozen, self._balancers, self._norms = {}, {}, [], ()
+        self.sites, self.frozen, self._balancers, self._handles = {}, {}, [], ()
         return self.model
 
     def state_dict(self) -> dict[str, Any]:
