@@ -273,7 +273,7 @@ class Chart:
     @property
     def missing(self) -> str:
         """Why no view has anything to show; empty if one does."""
-        return "" if any(view.panels for view in self.views) else self.views[0].missing
+        return "" if not self.views or any(view.panels for view in self.views) else self.views[0].missing
 
 
 def _ranged(axis: Axis, value: float, low: Array | None, high: Array | None, i: int) -> str:

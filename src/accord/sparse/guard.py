@@ -32,7 +32,7 @@ def guard(owner: object, pairs: Iterable[tuple[Tensor, Tensor]]) -> RemovableHan
         >>> class Owner: pass
         >>> owner, old, new = Owner(), torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(1))
         >>> handle = guard(owner, [(old, new)])
-        >>> torch.optim.SGD([old], lr=0.1).step()
+        >>> torch.optim.SGD([old], lr=0.1).step()  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
         accord.errors.AccordError: this optimiser was built before the SparseTraining ...
