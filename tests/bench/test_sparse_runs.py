@@ -71,23 +71,17 @@ def test_the_mask_is_chosen_once(tmp_path, monkeypatch):
     assert finished.result["sparse"]["hash"] == load(tmp_path / config.place / store.MASK).hash
 
 
-def test_another_mask_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({"sparse": "PSN(density=0.25)"}, "another mask"), ({"seed": 5}, "began with other weights")],
+)
+def test_the_mask_of_another_run_is_refused(changes, expected, tmp_path):
     config = tiny(sparse=SPARSE)
     with pytest.raises(Stopped):
         run(config, tmp_path, stop_after(1))
-    other = Training(vary(config, sparse="PSN(density=0.25)"), tmp_path / "unused")
+    other = Training(vary(config, **changes), tmp_path / "unused")
     save(other.prepared.sparse.mask, tmp_path / config.place / store.MASK)
-    with pytest.raises(AccordError, match="another mask"):
-        run(config, tmp_path)
-
-
-def test_a_mask_of_other_initial_weights_is_refused(tmp_path):
-    config = tiny(sparse=SPARSE)
-    with pytest.raises(Stopped):
-        run(config, tmp_path, stop_after(1))
-    other = Training(vary(config, seed=5), tmp_path / "unused")
-    save(other.prepared.sparse.mask, tmp_path / config.place / store.MASK)
-    with pytest.raises(AccordError, match="began with other weights"):
+    with pytest.raises(AccordError, match=expected):
         run(config, tmp_path)
 
 
@@ -237,8 +231,8 @@ def test_mistakes_are_one_line(settings, expected):
     assert "\n" not in str(error.value)
 
 
-def test_a_run_that_is_refused_leaves_nothing(tmp_path):
+def test_a_run_that_is_refused_leaves_no_file(tmp_path):
     config = configure(problem="digits(train=64, validation=32, test=32, epochs=1)", sparse="PSN(k=1000000)")
     with pytest.raises(AccordError, match="above every fan-in"):
         run(config, tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

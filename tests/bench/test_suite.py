@@ -303,3 +303,27 @@ def test_a_damaged_plan_costs_no_run(tmp_path, content):
 def test_brackets_without_end_are_a_mistake():
     with pytest.raises(AccordError, match="nested too deeply"):
         parse("{name: a, problems: " + "[" * 1500 + "]" * 1500 + "}", "a.yaml")
+
+
+def test_additions_are_crossed_and_each_arm_has_a_folder():
+    text = """
+name: a
+problems: ["digits(epochs=1)"]
+methods: [Sum, UPGrad]
+seeds: 1
+sparse: [dense, "PSN(k=3)"]
+anchor: [0, 0.5]
+single_tasks: true
+"""
+    suite = parse(text, "a.yaml")
+    arms = plan.arms(suite)
+    found = [arm for arm in arms if arm.tasks is None]
+    expected = {(m, s, a) for m in ("Sum()", "UPGrad()") for s in (None, "PSN(k=3)") for a in (None, 0.5)}
+    assert {(arm.method, arm.sparse, arm.anchor) for arm in found} == expected
+    assert len({arm.place for arm in arms}) == len(arms) == len(expected) + 3
+    assert all(
+        arm.sparse is None and arm.anchor is None for arm in arms if arm.tasks is not None
+    )  # baselines are dense
+    sparse_alone = plan.arms(parse(text + "sparse_single_tasks: true\n", "a.yaml"))
+    alone = [(arm.tasks, arm.sparse) for arm in sparse_alone if arm.tasks is not None]
+    assert sorted(rule or "" for _, rule in alone) == [""] * 3 + ["PSN(k=3)"] * 3

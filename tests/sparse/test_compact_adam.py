@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from places import trained
 from torch import Tensor
 
 from accord import Balancer
@@ -15,17 +16,6 @@ from models import HardSharing
 
 X = torch.randn(16, 5, generator=torch.Generator().manual_seed(1))
 STEPS = 12
-
-
-def masks(model, mask):
-    """For each parameter which scalars are trained."""
-    found = {}
-    for name, p in model.named_parameters():
-        kept = torch.full(p.shape, name not in mask.selections and name not in mask.frozen)
-        if name in mask.selections:
-            kept.view(-1)[mask.selections[name].places(p.shape)] = True
-        found[name] = kept
-    return found
 
 
 class MaskedAdam:
@@ -67,7 +57,7 @@ def test_compact_equals_dense_masked_to_rounding(kind, decoupled, decay):
     forms = {"plain": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
     adam = torch.optim.AdamW if decoupled else torch.optim.Adam
     optimizer = adam(training.parameters(), 1e-2, weight_decay=decay, **forms[kind])
-    oracle = MaskedAdam(dense, masks(dense, training.mask), 1e-2, decay, decoupled)
+    oracle = MaskedAdam(dense, trained(dense, training.mask), 1e-2, decay, decoupled)
     for _ in range(STEPS):
         clear(dense), optimizer.zero_grad()
         sum(dense.losses(X).values()).backward(), sum(sparse.losses(X).values()).backward()
@@ -100,7 +90,7 @@ def test_compact_equals_pytorchs_dense_optimiser_bit_for_bit(name, foreach, deca
     options = {"lr": 1e-2, "weight_decay": decay, "foreach": foreach}
     options |= {"momentum": 0.9} if name == "SGD" else {}
     kind = getattr(torch.optim, name)
-    masked_dense_steps(dense, masks(dense, training.mask), kind(dense.parameters(), **options))
+    masked_dense_steps(dense, trained(dense, training.mask), kind(dense.parameters(), **options))
     optimizer = kind(training.parameters(), **options)
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -116,7 +106,7 @@ def test_state_is_carried_by_the_name_of_the_optimiser_alone():
     dense, sparse = (model := HardSharing()), copy.deepcopy(model)
     training = SparseTraining(sparse, "PSN(k=2)", heads="heads")
     first, second = torch.optim.Adam(dense.parameters()), torch.optim.Adam(training.parameters())
-    masked_dense_steps(dense, masks(dense, training.mask), first)
+    masked_dense_steps(dense, trained(dense, training.mask), first)
     for _ in range(STEPS):
         second.zero_grad()
         Balancer(sparse, "Sum()").backward(sparse.losses(X))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import trained
 
 from accord import Balancer
 from accord.errors import AccordError
@@ -21,16 +22,6 @@ from models import HardSharing
 X = torch.randn(16, 5, generator=torch.Generator().manual_seed(1))
 
 
-def masks(model, mask):
-    found = {}
-    for name, p in model.named_parameters():
-        kept = torch.full(p.shape, name not in mask.selections and name not in mask.frozen)
-        if name in mask.selections:
-            kept.view(-1)[mask.selections[name].places(p.shape)] = True
-        found[name] = kept
-    return found
-
-
 @pytest.mark.parametrize("kind", ["Adam", "SGD", "RMSprop", "AdamW"])
 @pytest.mark.parametrize("rule", ["Smallest(k=2)", "RandomNeuron(k=2)", "PSN(k=2)"])
 @pytest.mark.parametrize("share", [1.0, 0.5])
@@ -41,7 +32,7 @@ def test_equals_dense_arrays_that_are_masked_anew(kind, rule, share):
     options = {"lr": 0.05} | ({"momentum": 0.9} if kind == "SGD" else {})
     first = getattr(torch.optim, kind)(dense.parameters(), **options)
     second = getattr(torch.optim, kind)(training.parameters(), **options)
-    kept, exchanged = masks(dense, training.mask), 0
+    kept, exchanged = trained(dense, training.mask), 0
     for i in range(12):
         first.zero_grad(), second.zero_grad()
         sum(dense.losses(X).values()).backward(), sum(sparse.losses(X).values()).backward()
@@ -54,7 +45,7 @@ def test_equals_dense_arrays_that_are_masked_anew(kind, rule, share):
                 p.copy_(torch.where(kept[n], p, before[n]))
         if i % 4 == 3:
             exchanged += reselect(training, second, share=share)
-            kept = masks(dense, training.mask)
+            kept = trained(dense, training.mask)
             for n, p in dense.named_parameters():
                 for entry in first.state[p].values():
                     if isinstance(entry, torch.Tensor) and entry.shape == p.shape:

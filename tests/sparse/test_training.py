@@ -513,6 +513,16 @@ def test_an_optimiser_from_before_is_stopped_at_its_first_step():
     early.step()
 
 
+def test_whole_gradients_that_nobody_drops_are_noticed():
+    model = HardSharing()
+    training = SparseTraining(model, "PSN(k=2)", heads="heads", order="combine-then-mask")
+    optimizer, balancer = torch.optim.SGD(model.parameters(), lr=0.1), Balancer(model, "UPGrad()")
+    balancer.backward(model.losses(torch.randn(4, 5)))
+    with pytest.raises(AccordError, match="needs training.attach"):
+        optimizer.step()
+    training.verify()
+
+
 def test_everything_frozen_is_refused():
     with pytest.raises(AccordError, match="nothing is left to train"):
         SparseTraining(nn.Sequential(nn.Linear(4, 3)), "PSN(k=1)", overrides={"*": "frozen"})

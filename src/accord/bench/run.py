@@ -67,35 +67,23 @@ def stages(config: RunConfig, root: str | os.PathLike[str], patience: float = 0.
     """
     folder = Path(root) / config.place
     files.make_folder(folder)
-    fresh = not any(folder.iterdir())
-    try:
-        with files.lock(folder, patience):
-            for place in (folder, folder / store.STEPS):
-                files.sweep(place)
-            stored = claim(folder, config)
-            if stored is not None:
-                (folder / store.CHECKPOINT).unlink(missing_ok=True)
-                yield len(stored.history)
-                return
+    with files.lock(folder, patience):
+        for place in (folder, folder / store.STEPS):
+            files.sweep(place)
+        fresh = not (folder / store.CONFIG).exists()
+        stored = claim(folder, config)
+        if stored is not None:
+            (folder / store.CHECKPOINT).unlink(missing_ok=True)
+            yield len(stored.history)
+            return
+        try:
             with environment(config):
                 yield from _train(config, folder)
-    except AccordError:
-        if fresh:
-            _withdraw(folder, Path(root))
-        raise
-
-
-def _withdraw(folder: Path, root: Path) -> None:
-    """Remove what a run left that was refused before it began: nobody should have to finish or remove it."""
-    if (folder / store.CHECKPOINT).exists():
-        return
-    for name in (store.CONFIG, store.MASK):
-        (folder / name).unlink(missing_ok=True)
-    for place in (folder / store.STEPS, folder / store.FULL, folder, *folder.parents):
-        if place == root or (place.exists() and any(place.iterdir())):
-            break
-        if place.exists():
-            place.rmdir()
+        except AccordError:
+            if fresh and not (folder / store.CHECKPOINT).exists():  # it was refused, and nobody has to finish it
+                for name in (store.CONFIG, store.MASK):
+                    (folder / name).unlink(missing_ok=True)
+            raise
 
 
 def claim(folder: Path, config: RunConfig) -> store.Run | None:

@@ -18,7 +18,8 @@ from accord.errors import AccordError
 def guard(owner: object, pairs: Iterable[tuple[Tensor, Tensor]]) -> RemovableHandle:
     """Stop the first step of an optimiser that holds weights which are trained no more, and none of what is.
 
-    One that holds both is fine: frozen weights have no gradient. Each optimiser is looked at once.
+    One that holds both is fine, as frozen weights have no gradient; that they have none is looked at, too. Each
+    optimiser is looked at once.
 
     Args:
         owner: the guard ends with it.
@@ -51,6 +52,11 @@ def guard(owner: object, pairs: Iterable[tuple[Tensor, Tensor]]) -> RemovableHan
             raise AccordError(
                 "this optimiser was built before the SparseTraining and would not train the selected weights: build it "
                 "afterwards, from training.parameters()."
+            )
+        if trained and any(p.grad is not None for p, is_trained in known.items() if not is_trained):
+            raise AccordError(
+                "frozen weights have a gradient: order='combine-then-mask' needs training.attach(balancer), which "
+                "drops it after each backward pass."
             )
         seen.add(optimizer)
 
