@@ -321,7 +321,7 @@ class SparseTraining:
         self._looks.load_state_dict(state["looks"])
 
     def _monitor(self, look: int, path: str | os.PathLike[str] | None) -> Monitor | None:
-        if not isinstance(look, int) or look < 0:
+        if not isinstance(look, int) or isinstance(look, bool) or look < 0:
             raise AccordError(f"look={look!r}, expected a whole number of steps, or 0 for never.")
         if look == 0:
             if path is not None:
