@@ -40,6 +40,8 @@ def test_on_vectors(k, label):
         rows = rows[rows.norm(dim=1) > 0]
         for main in range(len(rows)):
             assert close(direction(AGEM(main=main), rows), slow.agem(rows.numpy(), main), rows)
+            always = direction(AGEM(main=main, when="always"), rows)
+            assert close(always, slow.agem(rows.numpy(), main, always=True), rows)
             for weighted in (True, False):
                 expected = slow.grad_cosine(rows.numpy(), main, weighted)
                 assert close(direction(GradCosine(main=main, weighted=weighted), rows), expected, rows)
@@ -90,6 +92,22 @@ def test_two_tasks(seed):
     assert torch.allclose(pcgrad, GradOPS()(gramian), rtol=1e-8)
     assert torch.allclose(first, Lexicographic()(gramian), rtol=1e-8)
     assert torch.allclose(second, Lexicographic(ranks=(2, 1))(gramian), rtol=1e-8)
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+@pytest.mark.parametrize("label", list(inputs.FULL_RANK))
+def test_always_projected_neither_helps_nor_harms(k, label):
+    """``g_m·d = n_m²``, whatever the others want; where all of them conflict with it, it is the other form."""
+    for seed in SEEDS:
+        rows = inputs.INPUTS[label](k, seed)
+        unit = rows / rows.norm(dim=1, keepdim=True)
+        d = direction(AGEM(when="always"), unit)
+        assert float(unit[0] @ d) == pytest.approx(1.0, abs=1e-9)
+        pulled = torch.where((unit @ unit[0] > 0)[:, None], -unit, unit)  # all others against the main task
+        pulled[0] = unit[0]
+        assert close(direction(AGEM(when="always"), pulled), direction(AGEM(), pulled), pulled)
+    helpful = inputs.agreeing(k, 0)
+    assert float(helpful[0] @ direction(AGEM(), helpful)) > float(helpful[0] @ helpful[0])  # help is kept by default
 
 
 @pytest.mark.parametrize("k", [2, 3, 9])
@@ -225,6 +243,7 @@ def test_the_order_without_a_task():
 
 WRONG = [
     ("AGEM(main=-1)", "AGEM: main=-1, expected an integer >= 0."),
+    ("AGEM(when='never')", "AGEM: when='never', expected one of 'conflict', 'always'."),
     ("GradCosine(main=0.5)", "GradCosine: main=0.5, expected an integer >= 0."),
     ("GradCosine(weighted=2)", "GradCosine: weighted=2, expected one of True, False."),
     ("Lexicographic(ranks=1)", "Lexicographic: ranks=1, expected finite numbers, one per task"),
@@ -239,7 +258,10 @@ def test_wrong_arguments(text, message):
 
 
 CALLS = [
-    (AGEM(main=2), "AGEM(main=2): there are 2 tasks, counted from 0 in the order of the losses, so main=2 is none of"),
+    (
+        AGEM(main=2),
+        "AGEM(main=2, when='conflict'): there are 2 tasks, counted from 0 in the order of the losses, so main=2 is none of",
+    ),
     (GradCosine(main=5), "so main=5 is none of them"),
     (Lexicographic(ranks=(1, 2, 3)), "ranks has 3 entries, but there are 2 tasks; give one per task"),
 ]

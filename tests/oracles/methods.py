@@ -142,11 +142,14 @@ def dwa(losses: Sequence[Array], temperature: float, window: int) -> list[Array]
     return weights
 
 
-def agem(rows: Array, main: int) -> Array:
+def agem(rows: Array, main: int, always: bool = False) -> Array:
     """Every other gradient by itself, on vectors; the main one as it is."""
     g = rows[main]
-    others = [row for j, row in enumerate(rows) if j != main]
-    return g + sum((row - min(row @ g, 0.0) / (g @ g) * g for row in others), np.zeros_like(g))
+    total = g.copy()
+    for j, row in enumerate(rows):
+        if j != main:
+            total += row - row @ g / (g @ g) * g if always or row @ g < 0 else row
+    return total
 
 
 def grad_cosine(rows: Array, main: int, weighted: bool) -> Array:

@@ -27,12 +27,17 @@ class AGEM(Weighting):
     added. Each of several others is projected by itself: projected as one sum, an agreeing task could hide a
     conflicting one.
 
+    ``when="always"`` takes away the whole part along the main gradient, also where it would help:
+    ``d = g_m + Σ_{j≠m} (g_j − (g_j·g_m)/‖g_m‖² g_m)``, ``w_m = 1 − Σ_j G_jm/G_mm``. So ``g_m·d = ‖g_m‖²`` exactly: the
+    others move only across the main gradient. The survey's formula is of this kind, and loses help that costs nothing.
+
     Args:
         main: the protected task, counted from 0 in the order in which the losses were first named. In a step without
             its gradient the others are added up, with an event.
+        when: ``conflict`` (the paper: only what works against the main task goes) or ``always`` (help goes, too).
 
     Raises:
-        AccordError: if ``main`` is no integer >= 0; when called, if there is no such task.
+        AccordError: if ``main`` is no integer >= 0, or ``when`` not known; when called, if there is no such task.
 
     Example:
         >>> import torch
@@ -42,9 +47,13 @@ class AGEM(Weighting):
         ([3.0, 1.0], [1.0, 1.0])
         >>> bool(J[0] @ (weights @ J) >= J[0] @ J[0])  # as fast as alone
         True
+        >>> helping = J.abs()
+        >>> AGEM()(helping @ helping.T).tolist(), AGEM(when="always")(helping @ helping.T).tolist()
+        ([1.0, 1.0], [-1.0, 1.0])
     """
 
     main: int = 0
+    when: str = "conflict"
 
     needs_gramian: ClassVar[bool] = True
     native_scale: ClassVar[Scale] = "sum"
@@ -52,6 +61,7 @@ class AGEM(Weighting):
 
     def __post_init__(self) -> None:
         checks.whole(self, "main", least=0)
+        checks.choice(self, "when", ("conflict", "always"))
 
     def solve(self, gramian: Array | None, losses: Array | None, context: Context) -> Array:
         """Ones, and for the main task what the projections give back to it. See the class."""
@@ -59,5 +69,7 @@ class AGEM(Weighting):
         weights = np.ones(len(gramian))
         place = place_of_main(self, self.main, context)
         if place is not None:
-            weights[place] -= (np.minimum(gramian[place], 0) / gramian[place, place]).sum()
+            others = np.delete(gramian[place], place)  # (k-1,)
+            cut = others if self.when == "always" else np.minimum(others, 0)
+            weights[place] -= (cut / gramian[place, place]).sum()
         return weights
