@@ -260,7 +260,7 @@ def test_wrong_arguments(text, message):
 CALLS = [
     (
         AGEM(main=2),
-        "AGEM(main=2, when='conflict'): there are 2 tasks, counted from 0 in the order of the losses, so main=2 is none of",
+        "AGEM(main=2, when='conflict'): there are 2 tasks, counted from 0 in the order of the losses, so main",
     ),
     (GradCosine(main=5), "so main=5 is none of them"),
     (Lexicographic(ranks=(1, 2, 3)), "ranks has 3 entries, but there are 2 tasks; give one per task"),
