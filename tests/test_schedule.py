@@ -479,7 +479,8 @@ def test_the_repr_is_the_configuration():
     text = repr(ConflictAwareLR(optimizer_of(), floor=1))
     assert text == (
         "ConflictAwareLR(SGD, rule='threshold', threshold=1.0, shrink=0.95, grow=1.05, floor=1.0, ceiling=1.0, "
-        "power=1.0, ema=0.9, statistic='mean', skip_below=None, per_group=False, factors={'total': 1.0})"
+        "power=1.0, ema=0.9, statistic='mean', skip_below=None, per_group=False, halves=False, "
+        "factors={'total': 1.0})"
     )
 
 

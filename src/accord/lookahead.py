@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import SGD, Optimizer
 
+from accord.displacement import displaced
 from accord.errors import AccordError
 
 
@@ -47,6 +49,40 @@ def lookahead(optimizer: Optimizer) -> Iterator[None]:
         >>> round(inside, 6), round(w.item(), 6)
         (0.62, 0.8)
     """
+    displacement = momentum_displacement(optimizer)
+    guard = optimizer.register_step_pre_hook(_refuse)
+    try:
+        with displaced(displacement):
+            yield
+    finally:
+        guard.remove()
+
+
+def momentum_displacement(optimizer: Optimizer) -> dict[Tensor, Tensor]:
+    """Where heavy-ball momentum is about to carry each parameter: ``μv = −γμb``, without moving anything.
+
+    What ``lookahead`` moves the parameters by, for probes that compare it with other displacements of its length.
+
+    Args:
+        optimizer: a ``torch.optim.SGD`` with ``nesterov=False``.
+
+    Returns:
+        ``μv`` by parameter; parameters without momentum, without a buffer yet, or frozen, are not in it.
+
+    Raises:
+        AccordError: for another optimiser, and for ``nesterov=True``.
+
+    Source: Sutskever et al. 2013, https://proceedings.mlr.press/v28/sutskever13.html, equations 3 and 4.
+
+    Example:
+        >>> import torch, accord
+        >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+        >>> optimizer = torch.optim.SGD([w], lr=0.5, momentum=0.5)
+        >>> w.square().sum().backward()
+        >>> optimizer.step()  # buffer 2
+        >>> momentum_displacement(optimizer)[w].tolist()
+        [-0.5]
+    """
     if not isinstance(optimizer, SGD):
         raise AccordError(
             f"lookahead needs a torch.optim.SGD, whose buffer is a velocity, found {type(optimizer).__name__}; for "
@@ -54,23 +90,14 @@ def lookahead(optimizer: Optimizer) -> Iterator[None]:
         )
     if any(group["nesterov"] for group in optimizer.param_groups):
         raise AccordError("with nesterov=True the parameters already are the look-ahead point; set nesterov=False.")
-    guard = optimizer.register_step_pre_hook(_refuse)
-    kept = []
-    try:
-        with torch.no_grad():
-            for group in optimizer.param_groups:
-                for p in group["params"]:
-                    buffer = optimizer.state.get(p, {}).get("momentum_buffer")
-                    if group["momentum"] and buffer is not None and p.requires_grad:
-                        kept.append((p, p.detach().clone()))
-                        # In place, so that autograd notices a graph that outlives the block; with p.data it does not.
-                        p.sub_(buffer * (group["lr"] * group["momentum"]))
-        yield
-    finally:
-        with torch.no_grad():
-            for p, value in kept:
-                p.copy_(value)
-        guard.remove()
+    found = {}
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                buffer = optimizer.state.get(p, {}).get("momentum_buffer")
+                if group["momentum"] and buffer is not None and p.requires_grad:
+                    found[p] = -(buffer * (group["lr"] * group["momentum"]))
+    return found
 
 
 def _refuse(*_: Any) -> None:

@@ -61,7 +61,7 @@ class _Track:
         """Take in one Gramian (K, K), of which only these k tasks are defined.
 
         Returns:
-            (pairs,) the smoothed cosines between them.
+            (pairs,) the smoothed cosines between them; NaN where an average of squared norms is not above zero.
         """
         missing = len(gramian) - len(self.products)
         if missing:
@@ -73,7 +73,8 @@ class _Track:
         self.squares[at] = ema * self.squares[at] + (1 - ema) * np.diag(own)[:, None]
         self.left = ema * self.left + (1 - ema) * float(conflict.cancellation(own))
         self.weight = ema * self.weight + (1 - ema)
-        length = np.sqrt(self.squares[at])  # (k, k)
+        # Halves of a batch can estimate a squared norm below zero: not identifiable, hence NaN.
+        length = np.sqrt(np.where(self.squares[at] > 0, self.squares[at], np.nan))  # (k, k)
         return conflict.upper(np.clip(self.products[at] / length / length.T, -1.0, 1.0))
 
 
@@ -92,7 +93,8 @@ class ConflictAwareLR:
     and ``S_ij`` that of ``‖g_i‖²`` over the steps in which both gradients are defined: averages first, then one cosine.
     If the tasks' noise is independent, ``M_ij`` is on average the noiseless product, sign included; a mean of noisy
     cosines can have the wrong sign. The norms keep their noise, so ``c_ij`` is too close to 0, and noise that tasks
-    share through their batch stays in ``M_ij``: only a second batch removes that.
+    share through their batch stays in ``M_ij``. With ``halves``, every product is between gradients of two disjoint
+    halves of the batch, ``M_ij`` of ``(a_i · b_j + a_j · b_i) / 2`` and ``S_ij`` of ``a_i · b_i``: both are free of it.
 
     The scheduler's rate is never overwritten: hooks put the scaled rate in place for the duration of
     ``optimizer.step()`` and the very same object back afterwards, so that any torch scheduler composes with it. No hook
@@ -117,6 +119,9 @@ class ConflictAwareLR:
         skip_below: the factor is 0 in steps whose own statistic, not smoothed, lies below; None: never.
         per_group: one factor for each parameter group, from the Gramians of its own parameters. Needs a Step with the
             blocks ``rates.blocks``.
+        halves: the Steps have 2K tasks, first those of one half of the batch and then, in the same order, those of
+            the other; see ``accord.noise``. A pair whose norms do not stand out of the noise leaves the factor alone.
+            Only for the rule ``threshold`` without ``skip_below``, which look at single steps.
 
     Raises:
         AccordError: for arguments out of range, or a second ConflictAwareLR on the same optimiser.
@@ -151,6 +156,7 @@ class ConflictAwareLR:
         statistic: Statistic = "mean",
         skip_below: float | None = None,
         per_group: bool = False,
+        halves: bool = False,
     ) -> None:
         if not isinstance(optimizer, Optimizer) or not all("lr" in group for group in optimizer.param_groups):
             raise AccordError(f"optimizer is a {type(optimizer).__name__}; expected a torch optimiser with lr.")
@@ -160,12 +166,15 @@ class ConflictAwareLR:
         self.settings: dict[str, Any] = {
             "rule": rule, "threshold": threshold, "shrink": shrink, "grow": grow, "floor": floor, "ceiling": ceiling,
             "power": power, "ema": ema, "statistic": statistic, "skip_below": skip_below, "per_group": bool(per_group),
+            "halves": bool(halves),
         }  # fmt: skip
         for name, value in self.settings.items():
             if name in BOUNDS and not (name == "skip_below" and value is None):
                 self.settings[name] = _number(name, value)
             elif name in WORDS and value not in WORDS[name]:
                 raise AccordError(f"ConflictAwareLR: {name}={value!r} is not known.{nearest(str(value), WORDS[name])}")
+        if halves and (rule != "threshold" or skip_below is not None):
+            raise AccordError("halves=True needs rule='threshold' without skip_below: the others look at single steps.")
         self.tasks: tuple[str, ...] = ()
         self._tracks: dict[str, _Track] = {}
         self._in_place: list[tuple[dict[str, Any], Any, Any]] = []  # group, the scheduler's rate, the scaled one
@@ -217,6 +226,8 @@ class ConflictAwareLR:
         self.tasks = step.tasks
         for name, gramian in self._gramians(step).items():
             here = step.active.numpy() & conflict.defined(gramian) & np.isfinite(gramian).all(-1)  # (K,)
+            if self.settings["halves"]:
+                gramian, here = _across(gramian, here)
             tasks = np.flatnonzero(here)
             if len(tasks) > 1:
                 self._judge(self._tracks.setdefault(name, _Track()), gramian, tasks)
@@ -226,6 +237,9 @@ class ConflictAwareLR:
         at = self.settings
         statistic = STATISTICS[at["statistic"]]
         cosines = track.add(gramian, tasks, at["ema"])  # (pairs,)
+        cosines = cosines[~np.isnan(cosines)]
+        if not len(cosines):
+            return
         if at["rule"] == "cancellation":
             track.smoothed = track.left / track.weight
             track.factor = max(at["floor"], track.smoothed) ** at["power"]
@@ -260,7 +274,7 @@ class ConflictAwareLR:
         Raises:
             AccordError: if it belongs to other settings.
         """
-        if state.get("settings") != self.settings:
+        if {"halves": False} | (state.get("settings") or {}) != self.settings:  # states of before have no `halves`
             raise AccordError(f"the state is of {state.get('settings')}, but this ConflictAwareLR has {self.settings}.")
         self.tasks = tuple(state["tasks"])
         self._tracks = {
@@ -304,6 +318,14 @@ class ConflictAwareLR:
             if group["lr"] is scaled:  # else somebody has set another rate since
                 group["lr"] = kept
         self._in_place.clear()
+
+
+def _across(gramian: Array, here: NDArray[np.bool_]) -> tuple[Array, NDArray[np.bool_]]:
+    """Products between the two halves only: (2K, 2K), (2K,) -> (K, K), (K,)."""
+    k, odd = divmod(len(gramian), 2)
+    if odd:
+        raise AccordError(f"halves=True needs 2K tasks, one half's and then the other's; the step has {len(gramian)}.")
+    return (gramian[:k, k:] + gramian[k:, :k]) / 2, here[:k] & here[k:]
 
 
 def _number(name: str, value: Any) -> float:
