@@ -14,7 +14,7 @@ import typer
 
 from accord.bench import store, suite
 from accord.bench.config import RunConfig, configure
-from accord.cli import bench, compare, data, show, sparse, split, tpp
+from accord.cli import bench, compare, data, show, sparse, split, study, tpp
 from accord.cli import demo as showcase
 from accord.errors import AccordError
 from accord.methods import METHODS
@@ -38,6 +38,7 @@ app.command()(compare.tables)
 app.command()(split.split)
 app.command()(sparse.sparse)
 app.add_typer(data.app, name="data")
+app.add_typer(study.app, name="study")
 app.add_typer(tpp.app, name="tpp")
 
 

@@ -22,7 +22,7 @@ from accord.report.table import Table
 from accord.studies.judging import Claim
 
 Array = NDArray[np.float64]
-Row = Mapping[str, Any]  # factors (text, whole numbers), measures (floats, NaN where undefined), curves (lists of floats)
+Row = Mapping[str, Any]  # factors (text, whole numbers), measures (floats; NaN is undefined), curves (lists of floats)
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,9 @@ class Results:
     def _one_per_seed(self, measure: str, factors: Mapping[str, Any]) -> tuple[Row, ...]:
         rows = self.where(**factors)
         if tuple(int(row["seed"]) for row in rows) != self.seeds:
-            raise KeyError(f"{dict(factors)}: found rows of seeds {[row['seed'] for row in rows]}, expected one of each")
+            raise KeyError(f"{factors}: found rows of seeds {[row['seed'] for row in rows]}, expected {self.seeds}")
         if missing := [row["seed"] for row in rows if measure not in row]:
-            raise KeyError(f"{dict(factors)}: the rows of seeds {missing} have no {measure!r}")
+            raise KeyError(f"{factors}: the rows of seeds {missing} have no {measure!r}")
         return rows
 
 

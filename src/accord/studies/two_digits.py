@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -101,7 +102,7 @@ class Net(nn.Module):
         sizes = [PIXELS, *hidden, width]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            layers = [nn.Sequential(nn.Linear(a, b), act()) for a, b in zip(sizes, sizes[1:], strict=False)]
+            layers = [nn.Sequential(nn.Linear(a, b), act()) for a, b in pairwise(sizes)]
             self.body = nn.Sequential(*layers)
             self.t1, self.t2 = nn.Linear(width, CLASSES), nn.Linear(width, CLASSES)
 
@@ -220,7 +221,8 @@ def train(
         after: is called after each backward pass, before the optimiser's step.
 
     Example:
-        >>> fit = train(Net(0, 4), data(0, 64, 16, 16), method="PCGrad()", steps=4, batch=16, look_every=2, check_every=2)
+        >>> images = data(0, train=64, validation=16, test=16)
+        >>> fit = train(Net(0, 4), images, method="PCGrad()", steps=4, batch=16, look_every=2, check_every=2)
         >>> fit.steps, len(fit.curves["T2 loss"]), fit.record.gramian.shape
         ([2, 4], 2, (2, 2, 2))
     """
