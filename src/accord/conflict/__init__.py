@@ -43,3 +43,7 @@ from accord.conflict.progress import lines as lines
 from accord.conflict.progress import relative_harm as relative_harm
 from accord.conflict.progress import summed as summed
 from accord.conflict.progress import taken as taken
+from accord.conflict.shares import update_share as update_share
+from accord.conflict.survival import intervened as intervened
+from accord.conflict.survival import oscillation as oscillation
+from accord.conflict.survival import survival as survival
