@@ -1,5 +1,6 @@
 """Engines: how the Gramians of a step are obtained. The only callers of autograd."""
 
+from accord.engines.aside import grads_aside as grads_aside
 from accord.engines.displaced import Displaced as Displaced
 from accord.engines.engine import Engine as Engine
 from accord.engines.features import Features as Features

@@ -69,7 +69,20 @@ class AGEM(Weighting):
         weights = np.ones(len(gramian))
         place = place_of_main(self, self.main, context)
         if place is not None:
-            others = np.delete(gramian[place], place)  # (k-1,)
-            cut = others if self.when == "always" else np.minimum(others, 0)
-            weights[place] -= (cut / gramian[place, place]).sum()
+            weights[place] -= self._removed(gramian, place).sum()
         return weights
+
+    def correct(self, gramian: Array, context: Context) -> Array:
+        """The main gradient as it is, all others projected. See ``Weighting.corrected``."""
+        coefficients = np.eye(len(gramian))
+        place = place_of_main(self, self.main, context)
+        if place is not None:
+            coefficients[:, place] -= self._removed(gramian, place)
+        return coefficients
+
+    def _removed(self, gramian: Array, place: int) -> Array:
+        """(k,) how much of the main gradient is cut out of each other one; nothing of itself."""
+        cut = gramian[place] if self.when == "always" else np.minimum(gramian[place], 0)
+        removed: Array = cut / gramian[place, place]
+        removed[place] = 0.0
+        return removed

@@ -123,6 +123,43 @@ def aggregate(
     return combined.to(gradients.dtype)
 
 
+def corrected(method: Weighting, gramian: Tensor | Array, generator: torch.Generator | None = None) -> Array:
+    """What a method makes of each gradient, as coefficients.
+
+    Args:
+        method: a weighting with ``correct``.
+        gramian: (..., K, K).
+        generator: on the CPU; by default torch's global one.
+
+    Returns:
+        (..., K, K) float64; zero for tasks whose gradient is zero or not finite.
+
+    Raises:
+        AccordError: on a wrong shape, or for a method that corrects no gradient.
+
+    Example:
+        >>> from accord.methods import PCGrad
+        >>> corrected(PCGrad(), torch.tensor([[1.0, -0.5], [-0.5, 1.0]])).tolist()
+        [[1.0, 0.5], [0.5, 1.0]]
+    """
+    epsilon = EPSILON
+    if isinstance(gramian, Tensor):
+        epsilon = accuracy(gramian.dtype, gramian.shape[-1] if gramian.ndim else 1)
+        gramian = _numpy(gramian)
+    full = np.asarray(gramian, dtype=np.float64)
+    if full.ndim < 2 or full.shape[-1] != full.shape[-2]:
+        raise AccordError(f"the Gramian has shape {full.shape}, expected (..., K, K).")
+    coefficients = np.zeros(full.shape)
+    for at in np.ndindex(*full.shape[:-2]):
+        products = _products(torch.from_numpy(full[at]))
+        active = active_tasks(products)
+        if len(active):
+            among = products[np.ix_(active, active)]
+            context = Context(active, len(products), generator or torch.default_generator, epsilon)
+            coefficients[at][np.ix_(active, active)] = method.correct(among, context)
+    return coefficients
+
+
 def active_tasks(gramian: Array | None, losses: Array | None = None) -> NDArray[np.intp]:
     """The tasks with a finite loss and a finite gradient of more than 1e-12 times the largest norm.
 

@@ -43,17 +43,28 @@ class GradOPS(Weighting):
         """The summed coefficients of the projected gradients. See the class."""
         assert gramian is not None
         norms, cosines = scaled(gramian)
-        conflicting = np.flatnonzero((cosines < -context.epsilon).any(1))
-        if not len(conflicting):
+        coefficients = self._projected(cosines, context)  # (k, k)
+        if (coefficients == np.eye(len(norms))).all():  # nobody is in conflict
             return np.ones(len(norms))
-        coefficients = np.eye(len(norms))
-        # Columns: each solves its own system to rounding, the rows of a computed inverse need not.
-        inverse = np.linalg.solve(regularised(cosines, context.epsilon), coefficients[:, conflicting])  # (k, c)
-        for i, column in zip(conflicting, inverse.T, strict=True):
-            part = column / column[i]  # (k,)
-            coefficients[i] = 0.0 if is_stationary(cosines, part, context.epsilon) else part
         weights = norms / norms.max() @ coefficients  # (k,)
         if is_stationary(cosines, weights, context.epsilon):
             self.report("stationary", "every gradient lies in the span of the others; the direction is zero")
             return np.zeros(len(norms))
         return weights * norms.max() / norms
+
+    def correct(self, gramian: Array, context: Context) -> Array:
+        """The projected gradients. See ``Weighting.corrected``."""
+        norms, cosines = scaled(gramian)
+        return norms[:, None] * self._projected(cosines, context) / norms
+
+    def _projected(self, cosines: Array, context: Context) -> Array:
+        """Coefficients (k, k) of all unit gradients after projection."""
+        coefficients = np.eye(len(cosines))
+        conflicting = np.flatnonzero((cosines < -context.epsilon).any(1))
+        if len(conflicting):
+            # Columns: each solves its own system to rounding, the rows of a computed inverse need not.
+            inverse = np.linalg.solve(regularised(cosines, context.epsilon), coefficients[:, conflicting])  # (k, c)
+            for i, column in zip(conflicting, inverse.T, strict=True):
+                part = column / column[i]  # (k,)
+                coefficients[i] = 0.0 if is_stationary(cosines, part, context.epsilon) else part
+        return coefficients

@@ -71,6 +71,17 @@ class GradVac(Weighting):
         )
         return (norms @ coefficients) / norms
 
+    def correct(self, gramian: Array, context: Context) -> Array:
+        """The turned gradients; the targets stay as they are. See ``Weighting.corrected``."""
+        norms, cosines = scaled(gramian)
+        targets = np.zeros((context.total, context.total))
+        known = self._state["targets"]
+        targets[: len(known), : len(known)] = known
+        own = targets[np.ix_(context.active, context.active)]
+        orders = visits(len(norms), context.generator)
+        found, _ = vaccinate(cosines, orders, own, self.beta, context.epsilon)
+        return norms[:, None] * found / norms
+
     def state_dict(self) -> dict[str, Any]:
         """The targets."""
         return self._state.state_dict()

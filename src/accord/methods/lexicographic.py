@@ -62,11 +62,20 @@ class Lexicographic(Weighting):
         assert gramian is not None
         if gramian.min() >= 0:
             return np.ones(len(gramian))
-        ranks = context.active if self.ranks is None else checks.pick(self, "ranks", context.active, context.total)
         norms, cosines = scaled(gramian)
+        mass = norms / norms.max()  # (k,)
+        return (mass + mass @ self._added(cosines, context)) * norms.max() / norms
+
+    def correct(self, gramian: Array, context: Context) -> Array:
+        """The projections of all gradients. See ``Weighting.corrected``."""
+        norms, cosines = scaled(gramian)
+        found = self._added(cosines, context)  # (k, k)
+        return norms[:, None] * (np.eye(len(norms)) + found) / norms
+
+    def _added(self, cosines: Array, context: Context) -> Array:
+        """What every unit gradient is given of more important ones, (k, k)."""
+        ranks = context.active if self.ranks is None else checks.pick(self, "ranks", context.active, context.total)
         before = ranks < ranks[:, None]  # (k, k), row i: the tasks that come before i
         # One program per task, all of them on the same matrix: the -2 keeps s_j at 0 where j does not come before i,
         # as its multiplier is y_j = u_j·Jᵀs + 2 >= 1 for the projection -Jᵀs of a unit vector on any span.
-        found = nnls(regularised(cosines, context.epsilon), np.where(before, -cosines, -2.0))
-        mass = norms / norms.max()  # (k,)
-        return (mass + mass @ checked(self, found)) * norms.max() / norms
+        return checked(self, nnls(regularised(cosines, context.epsilon), np.where(before, -cosines, -2.0)))

@@ -149,6 +149,40 @@ class Weighting(Method):
 
         return call(self, gramian, losses, gradients, cross, generator)
 
+    def corrected(self, gramian: Tensor | Array, *, generator: torch.Generator | None = None) -> Array:
+        """Every gradient as this method leaves it before it adds them up: ``g_i' = Σ_j C_ij g_j``.
+
+        The native weights are ``Σ_i p_i C_ij`` with ``p`` the preferences (1 for methods without). Nothing is
+        remembered: targets and other state stay as they are. How much of a gradient is left says
+        ``accord.conflict.survival``.
+
+        Args:
+            gramian: (..., K, K), any axes in front.
+            generator: a CPU generator for random orders; by default torch's global one. Of three and more tasks PCGrad
+                and GradVac draw an order, so this is *a* correction, not that of a step in the past.
+
+        Returns:
+            (..., K, K) float64 coefficients C; rows and columns of tasks without a gradient are zero.
+
+        Raises:
+            AccordError: for methods that weigh gradients as they are, or correct the sum alone.
+        """
+        from accord.methods.call import corrected  # the checks live apart from the contract
+
+        return corrected(self, gramian, generator)
+
+    def correct(self, gramian: Array, context: Context) -> Array:
+        """Coefficients (k, k) of the corrected gradients of the active tasks, for methods that have some.
+
+        Args:
+            gramian: (k, k) float64, of finite gradients that are not zero.
+            context: as in ``solve``.
+
+        Raises:
+            AccordError: for methods that do not correct each gradient by itself.
+        """
+        raise AccordError(f"{self!r} does not correct each gradient by itself; PCGrad, UPGrad, AGEM and others do.")
+
     @abstractmethod
     def solve(self, gramian: Array | None, losses: Array | None, context: Context) -> Array:
         """The native weights of the active tasks, all of whose gradients are finite and not zero.

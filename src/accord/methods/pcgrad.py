@@ -50,6 +50,12 @@ class PCGrad(Weighting):
         coefficients = project_in_turn(cosines, visits(len(gramian), context.generator))  # (k, k)
         return (norms @ coefficients) / norms
 
+    def correct(self, gramian: Array, context: Context) -> Array:
+        """The projected gradients. See ``Weighting.corrected``."""
+        norms, cosines = scaled(gramian)
+        orders = visits(len(gramian), context.generator)
+        return norms[:, None] * project_in_turn(cosines, orders) / norms
+
 
 def visits(count: int, generator: torch.Generator) -> NDArray[np.intp]:
     """For every task a random order of the others.

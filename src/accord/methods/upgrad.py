@@ -63,3 +63,9 @@ class UPGrad(Weighting):
         if is_stationary(cosines, weights, context.epsilon):
             return zeros(self, len(weights))
         return weights * norms.max() / norms
+
+    def correct(self, gramian: Array, context: Context) -> Array:
+        """The projections of all gradients, before they are averaged. See ``Weighting.corrected``."""
+        norms, cosines = scaled(gramian)
+        found = checked(self, rows_onto_dual_cone(cosines, context.epsilon))  # (k, k)
+        return norms[:, None] * found / norms
