@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"sparse", "restructure", "undisturbed"},
     "report": {"conflict", "record", "tpp", "errors"}
     | {f"bench.{name}" for name in ("store", "stats", "comparison", "labels", "ranking", "significance", "wording")},
-    "studies": {"problems", "errors", "bench.stats", "bench.files"}
+    "studies": {"problems", "errors", "bench.stats", "bench.files", "bench.pool"}
     | {f"report.{name}" for name in ("chart", "palette", "table", "text", "render_matplotlib")},
 }
 EVERYTHING = {"cli", "__main__", "__init__"}

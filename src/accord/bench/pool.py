@@ -145,7 +145,7 @@ def _pool(jobs: int) -> Iterator[list[_Worker]]:
     """Workers that do not hear Ctrl-C (the terminal sends it to all): we stop them."""
     workers: list[_Worker] = []
     try:
-        with _deaf():
+        with deaf():
             workers += [_Worker() for _ in range(jobs)]
         yield workers
     finally:
@@ -154,7 +154,7 @@ def _pool(jobs: int) -> Iterator[list[_Worker]]:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def deaf() -> Iterator[None]:
     """Processes started inside ignore Ctrl-C from their first moment."""
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)

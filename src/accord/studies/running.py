@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 import torch
 
-from accord.bench import files
+from accord.bench import files, pool
 from accord.errors import AccordError
 from accord.studies import registry
 from accord.studies.judging import SEEDS
@@ -138,10 +138,11 @@ def execute(plans: Sequence[Plan], watcher: Watcher, jobs: int = 1) -> None:
         for plan, work in pending:
             done(plan, work, perform(plan, work), True)
         return
-    with _processes(min(jobs, len(pending))) as pool:
-        running: dict[Future[float], tuple[Plan, Work]] = {
-            pool.submit(_remote, plan.study.name, plan.root, work): (plan, work) for plan, work in pending
-        }
+    with _processes(min(jobs, len(pending))) as workers:
+        with pool.deaf():  # processes start here; the terminal sends Ctrl-C to all, and we stop them
+            running: dict[Future[float], tuple[Plan, Work]] = {
+                workers.submit(_remote, plan.study.name, plan.root, work): (plan, work) for plan, work in pending
+            }
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 plan, work = running.pop(future)
@@ -234,15 +235,15 @@ def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
     """Workers that end at once when we are interrupted, and by themselves if we are killed."""
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # a fork would copy PyTorch's threads in an unknown state
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
+    workers = ProcessPoolExecutor(count, mp_context=context, initializer=_begin)
     try:
-        yield pool
+        yield workers
     except BaseException:
         for process in set(multiprocessing.active_children()) - before:
             process.terminate()
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        workers.shutdown(cancel_futures=True)
 
 
 def _begin() -> None:
