@@ -12,7 +12,7 @@ from torch import nn
 from torch.func import functional_call
 
 from accord import AccordError
-from accord.engines.uses import contributions, uses
+from accord.engines.by_use import contributions, uses
 from accord.through_time import detach_every, detached, unroll, window
 
 T, N = 7, 3

@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 
 from accord import AccordError, conflict
-from accord.engines.uses import contributions, use_gramians, uses
+from accord.engines.by_use import contributions, use_gramians, uses
 from accord.through_time import unroll
 
 T, N = 6, 4  # time steps and samples

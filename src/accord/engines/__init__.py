@@ -1,6 +1,10 @@
 """Engines: how the Gramians of a step are obtained. The only callers of autograd."""
 
 from accord.engines.aside import grads_aside as grads_aside
+from accord.engines.by_use import Contributions as Contributions
+from accord.engines.by_use import contributions as contributions
+from accord.engines.by_use import use_gramians as use_gramians
+from accord.engines.by_use import uses as uses
 from accord.engines.displaced import Displaced as Displaced
 from accord.engines.engine import Engine as Engine
 from accord.engines.features import Features as Features
