@@ -1,11 +1,25 @@
 """Accord finds, explains and resolves gradient conflict in PyTorch training with several objectives."""
 
 from accord import conflict as conflict
+from accord import curves as curves
+from accord import effect as effect
+from accord import latency as latency
+from accord import noise as noise
+from accord import pareto as pareto
 from accord import restructure as restructure
 from accord import sparse as sparse
+from accord import through_time as through_time
+from accord.ahead import probe_ahead as probe_ahead
 from accord.balancer import Balancer as Balancer
+from accord.displacement import displaced as displaced
+from accord.displacement import random_displacement as random_displacement
+from accord.engines import contributions as contributions
+from accord.engines import use_gramians as use_gramians
+from accord.engines import uses as uses
+from accord.equilibrium import equilibrium as equilibrium
 from accord.errors import AccordError as AccordError
 from accord.lookahead import lookahead as lookahead
+from accord.lookahead import momentum_displacement as momentum_displacement
 from accord.methods import AGEM as AGEM
 from accord.methods import COSMOS as COSMOS
 from accord.methods import DBMTL as DBMTL
