@@ -77,10 +77,7 @@ def _sweep(work: Work, given: two_digits.Data) -> list[dict[str, Any]]:
     rows = []
     for variant, (place, rule) in VARIANTS.items():
         width, lr, _ = PLACES[place]
-        run = train(given, width, lr, _steps(work), rule=rule)
-        rows.append(_row(variant, "schedule", run))
-        permuted = dict(controls(run.factors, work.seed))["permuted"]
-        rows.append(_row(variant, "permuted", train(given, width, lr, _steps(work), factors=permuted)))
+        rows.append(_row(variant, "schedule", train(given, width, lr, _steps(work), rule=rule)))
     return rows
 
 
@@ -243,7 +240,10 @@ def tables(results: Results) -> tuple[Table, ...]:
         Column("norm ratio", "median of |g1| / |g2|"),
         Column("ms/step", "CPU time, looks included, evaluation left out"),
     )
-    caption = "Means over seeds with 95 % intervals. Tuned weights: best validation loss of the worse task of five."
+    caption = (
+        "Means over seeds with 95 % intervals. Tuned weights: best validation loss of the worse task of five. Other "
+        "thresholds and ceilings have other mean rates and no controls of their own: they are shown, not judged."
+    )
     return (Table("All arms", columns, tuple(rows), caption),)
 
 

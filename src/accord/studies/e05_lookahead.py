@@ -20,13 +20,14 @@ from accord.studies.drawing import estimate, line, text
 from accord.studies.judging import Claim, above, all_of
 from accord.studies.study import Control, Results, Study, Work
 
-STEPS, BATCH, PROBE_EVERY, CHECK_EVERY = 1000, 128, 20, 50
+STEPS, BATCH, PROBE_EVERY, CHECK_EVERY = 800, 128, 20, 50
 WIDTHS = (4, 16)
 MOMENTUM, CARRIER = 0.9, 0.05  # the heavy ball on whose way the probes are
 # Rates of equal effect: with momentum mu, a gradient moves the parameters by lr / (1 - mu) in all.
 EFFECTIVE = (0.1, 0.2, 0.4, 0.8)
 WEIGHTS = ((1.8, 0.2), (1.4, 0.6), (1.0, 1.0), (0.6, 1.4), (0.2, 1.8))
 POINTS = ("ahead", "random", "random per layer", "behind")
+LOOKS_OF_SMOKE = 4  # in a smoke run, steps between probes
 LIMIT = 10.0  # nats: what diverged counts as this much, so that it can be compared
 
 # Specification, E05: falsified if the interval of the change includes 0, or a random direction gives the same change.
@@ -45,10 +46,10 @@ def measure(work: Work) -> list[dict[str, Any]]:
     sizes = {"train": 256, "validation": 128, "test": 128} if work.smoke else {}
     given = two_digits.data(work.seed, **sizes)
     kind, _, width = work.cell.partition(" w=")
-    return {"probe": _probe, "train": _optimisers, "weights": _weights}[kind](work, given, int(width))
+    return {"probe": probes, "train": _optimisers, "weights": _weights}[kind](work, given, int(width))
 
 
-def _probe(work: Work, given: two_digits.Data, width: int) -> list[dict[str, Any]]:
+def probes(work: Work, given: two_digits.Data, width: int) -> list[dict[str, Any]]:
     """The cosine here and at four displaced points, of the same mini-batch, every few steps."""
     net = two_digits.Net(work.seed, width)
     optimizer = torch.optim.SGD(net.parameters(), lr=CARRIER, momentum=MOMENTUM)
@@ -60,7 +61,7 @@ def _probe(work: Work, given: two_digits.Data, width: int) -> list[dict[str, Any
         def losses(i: torch.Tensor = i) -> dict[str, torch.Tensor]:
             return two_digits.losses(net, part.x[i], part.t1[i], part.t2[i])
 
-        if t and t % (4 if work.smoke else PROBE_EVERY) == 0:
+        if t and t % (LOOKS_OF_SMOKE if work.smoke else PROBE_EVERY) == 0:
             ahead = accord.momentum_displacement(optimizer)  # mu v
             moves = {
                 "ahead": accord.random_displacement(ahead, draw) if work.broken == NOWHERE else ahead,

@@ -13,7 +13,7 @@ import torch
 import accord
 from accord.studies import two_digits
 
-STEPS, BATCH = 800, 128
+STEPS, BATCH = 600, 128
 LOOK_EVERY = 2  # the rule decides at every second step: half the cost, hardly less to learn
 CHECK_EVERY = 50
 FACTOR_EVERY = 20  # steps between two points of the drawn schedule
@@ -71,7 +71,7 @@ def train(
     run, spent = Run(), 0.0
     for t, i in enumerate(given.indices(BATCH, steps)):
         began = time.process_time()
-        step = balancer.backward(_losses(net, given.train, i, weights, tasks, halves=bool(rule and rule.get("halves"))))
+        step = balancer.backward(losses(net, given.train, i, weights, tasks, halves=bool(rule and rule.get("halves"))))
         if rates is not None:
             rates.update(step)  # the factor holds for the step below; without a look it stays as it is
             run.factors.append(rates.factors["total"])
@@ -97,7 +97,7 @@ def _worst(found: dict[str, float], tasks: Sequence[str]) -> float:
     return min(worst, LIMIT) if np.isfinite(worst) else LIMIT
 
 
-def _losses(
+def losses(
     net: two_digits.Net, part: two_digits.Part, i: torch.Tensor, weights: Sequence[float], tasks: Sequence[str],
     *, halves: bool,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
