@@ -21,9 +21,8 @@ from accord.report.chart import Axis, Bars, Intervals, Points, View
 from accord.report.palette import method_style, single_style
 from accord.report.table import Column, Table
 from accord.studies import pretraining
-from accord.studies.drawing import bar, estimate, text
+from accord.studies.drawing import bar, estimate, point, text
 from accord.studies.judging import Claim, above, below
-from accord.studies.shown import point
 from accord.studies.study import Control, Results, Study, Work
 
 Array = NDArray[np.float64]
@@ -101,7 +100,7 @@ def _probe(model: pretraining.Model, pairs: pretraining.Pairs, work: Work) -> di
     counts = torch.bincount(pairs.topic)
     chosen = torch.isin(pairs.topic, counts.argsort(descending=True, stable=True)[:TOPICS])
     if work.smoke:
-        chosen &= chosen.cumsum(0) <= 120
+        chosen &= chosen.cumsum(0) <= 60
     few = pairs[chosen.nonzero()[:, 0]]
     words = pretraining.joined(few.first, few.second, (pretraining.CLS, pretraining.SEP))  # (N, L)
     with torch.no_grad():
@@ -110,7 +109,7 @@ def _probe(model: pretraining.Model, pairs: pretraining.Pairs, work: Work) -> di
     topics = few.topic.numpy()
     if work.broken == SHUFFLED:
         topics = np.random.default_rng(work.seed).permutation(topics)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=work.seed)
+    folds = StratifiedKFold(2 if work.smoke else FOLDS, shuffle=True, random_state=work.seed)
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     found = cross_val_predict(probe, features.numpy(), topics, cv=folds)
     most = float(np.bincount(topics).max() / len(topics))
