@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from accord.bench.stats import interval
-from accord.report.chart import Bar, Curve, Interval
+from accord.report.chart import Bar, Curve, Interval, Point
 from accord.report.palette import Style
 
 
@@ -65,3 +65,22 @@ def text(values: Any) -> str:
         '2 [-0.484, 4.48]'
     """
     return str(interval(np.asarray(values, np.float64).tolist()))
+
+
+def point(name: str, x: Any, y: Any, style: Style, note: str = "") -> Point:
+    """A mark at the means of two measures, with both intervals.
+
+    Args:
+        name: in the legend.
+        x: (S,).
+        y: (S,).
+        style: of the mark.
+        note: what else is to be said about it.
+
+    Example:
+        >>> from accord.report.palette import method_style
+        >>> point("a", [1.0, 3.0], [0.0, 1.0], method_style(0)).y
+        0.5
+    """
+    one, other = (interval(np.asarray(values, np.float64).tolist()) for values in (x, y))
+    return Point(name, one.mean, other.mean, style, (one.low, one.high), (other.low, other.high), note)
