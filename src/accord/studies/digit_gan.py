@@ -23,6 +23,7 @@ import accord
 PIXELS, CLASSES, LATENT, FEATURES, BATCH = 64, 10, 16, 32, 64
 JITTER = 0.1  # standard deviation of the noise on what the discriminator sees
 LEAK = 0.2
+RATES = 1e-3, 4e-3  # generator, discriminator: with equal rates all samples soon look alike, whatever the losses
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,8 @@ class Gan:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.g, self.d = Generator(told), Discriminator()
-        self.move_g = torch.optim.Adam(self.g.parameters(), lr=1e-3, betas=(0.5, 0.999), fused=True)
-        self.move_d = torch.optim.Adam(self.d.parameters(), lr=1e-3, betas=(0.5, 0.999), fused=True)
+        self.move_g = torch.optim.Adam(self.g.parameters(), lr=RATES[0], betas=(0.5, 0.999), fused=True)
+        self.move_d = torch.optim.Adam(self.d.parameters(), lr=RATES[1], betas=(0.5, 0.999), fused=True)
         self.balance_g = accord.Balancer(self.g, method, scale=scale, seed=seed)
         self.balance_d = accord.Balancer(self.d, "Sum()")
 

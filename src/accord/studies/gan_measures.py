@@ -70,7 +70,8 @@ class Judge:
     def told(self, gan: Gan) -> dict[str, float]:
         """For a generator that was told which digits to make."""
         x, wanted = gan.samples(self.seed)
-        return {"class accuracy": self.accuracy(x, wanted), "diversity": self.diversity(x, wanted)}
+        # Variety among samples in which the same digit is seen: among those of one wish it would count wrong digits.
+        return {"class accuracy": self.accuracy(x, wanted), "diversity": self.diversity(x, self.seen(x))}
 
     def untold(self, gan: Gan) -> dict[str, float]:
         """For a generator that chooses for itself: variety among samples in which the same digit is seen."""
