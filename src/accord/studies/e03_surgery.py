@@ -13,7 +13,7 @@ from accord import conflict
 from accord.report.chart import Axis, Bars, Curves, Points, View
 from accord.report.palette import Style, method_style, reference_style, single_style
 from accord.report.table import Column, Table
-from accord.studies import shown, two_digits
+from accord.studies import drawing, two_digits
 from accord.studies.judging import Claim, Test, above, all_of, below
 from accord.studies.study import Array, Control, Results, Study, Work
 from accord.studies.two_digits import TASKS, Data, Fit
@@ -185,7 +185,7 @@ def charts(results: Results) -> tuple[View, ...]:
         step = results.where(arm=METHODS[SUM], width=width)[0]["step"]
         panels = tuple(
             Curves(f"{task} on validation images", Axis("step"), Axis("loss in nat"),
-                   tuple(shown.curve(arm, step, results.curve(f"{task} loss curve", arm=arm, width=width), look)
+                   tuple(drawing.line(arm, step, results.curve(f"{task} loss curve", arm=arm, width=width), look)
                          for arm, look in (*LOOKS.items(), (f"{task} alone", single_style()))), level=math.log(10))
             for task in TASKS
         )  # fmt: skip
@@ -193,7 +193,7 @@ def charts(results: Results) -> tuple[View, ...]:
     corrected = [METHODS[name] for name in (SURGERY, SPARED, FIRST)]
     survival = tuple(
         Bars(f"Gradient of {task}", tuple(f"{width} units" for width in widths),
-             tuple(shown.bar(arm, [results.values(f"{task} survival", arm=arm, width=width) for width in widths],
+             tuple(drawing.bar(arm, [results.values(f"{task} survival", arm=arm, width=width) for width in widths],
                              look_of(arm)) for arm in corrected), Axis("length left", share=True), limit=1.0)
         for task in TASKS
     )  # fmt: skip
@@ -205,7 +205,7 @@ def charts(results: Results) -> tuple[View, ...]:
         x, y = (float(results.values(f"{t} loss", arm=f"{t} alone", width=width).mean()) for t in TASKS)
         fronts.append(
             Points(f"{width} shared units", Axis("test loss of T1 in nat"), Axis("test loss of T2 in nat"),
-                   tuple(shown.point(arm, a, b, look_of(arm)) for arm, a, b in at), (x, y, "each alone"))
+                   tuple(drawing.point(arm, a, b, look_of(arm)) for arm, a, b in at), (x, y, "each alone"))
         )  # fmt: skip
     return (*views, View("Surgery among static weights", tuple(fronts)))
 
@@ -222,7 +222,7 @@ def tables(results: Results) -> tuple[Table, ...]:
 
     def cell(measure: str, at: dict[str, Any]) -> str:
         there = all(measure in row for row in results.where(**at))
-        return shown.text(results.values(measure, **at)) if there else "-"
+        return drawing.text(results.values(measure, **at)) if there else "-"
 
     reached, seen = [], []
     for name, width in arms:
@@ -231,7 +231,7 @@ def tables(results: Results) -> tuple[Table, ...]:
         if "alone" not in name:
             alone = [results.values(f"{task} accuracy", arm=f"{task} alone", width=width) for task in TASKS]
             kept = [results.values(f"{task} accuracy", **at) / own for task, own in zip(TASKS, alone, strict=True)]
-            delta = shown.text(np.mean(kept, axis=0) - 1)
+            delta = drawing.text(np.mean(kept, axis=0) - 1)
             seen.append((label, *(cell(measure, at) for measure in (*SEEN, *LEFT))))
         reached.append((label, *(cell(measure, at) for measure in (*REACHED, EQUAL)), delta, cell("ms/step", at)))
     return (

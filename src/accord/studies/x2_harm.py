@@ -16,7 +16,7 @@ from accord import conflict
 from accord.report.chart import Axis, Bars, Points, View
 from accord.report.palette import method_style, reference_style
 from accord.report.table import Column, Table
-from accord.studies import shown, two_digits
+from accord.studies import drawing, two_digits
 from accord.studies.judging import Claim, above, all_of, below
 from accord.studies.study import Array, Control, Results, Study, Work
 from accord.studies.two_digits import TASKS, Data, Fit, Net
@@ -242,7 +242,7 @@ def charts(results: Results) -> tuple[View, ...]:
               "realised harm, held_out": "Losses really raised, held-out batch"}  # fmt: skip
     panels = [
         Bars(title, tuple(names),
-             tuple(shown.bar(arm, [results.values(key, arm=arm, optimizer=name) for name in names], style)
+             tuple(drawing.bar(arm, [results.values(key, arm=arm, optimizer=name) for name in names], style)
                    for arm, style in looks), Axis("share of steps", share=True), limit=1.0)
         for key, title in titles.items()
     ]  # fmt: skip
@@ -250,7 +250,7 @@ def charts(results: Results) -> tuple[View, ...]:
     for optimizer in names:
         for arm, style in looks:
             x, y = (results.values(key, arm=arm, optimizer=optimizer) for key in ("harm step", "worst loss"))
-            points.append(shown.point(arm, x, y, style, note=optimizer))
+            points.append(drawing.point(arm, x, y, style, note=optimizer))
     axes = Axis("harmful steps", share=True), Axis("test loss of the worse task in nat")
     return (
         View("Steps that raise some task's loss, to first order", tuple(panels[:2])),
@@ -270,7 +270,7 @@ def tables(results: Results) -> tuple[Table, ...]:
 
     def cell(measure: str, at: dict[str, str]) -> str:
         there = all(measure in row for row in results.where(**at))
-        return shown.text(results.values(measure, **at)) if there else "-"
+        return drawing.text(results.values(measure, **at)) if there else "-"
 
     harm, reached = [], []
     for optimizer, arm in arms:
@@ -282,7 +282,7 @@ def tables(results: Results) -> tuple[Table, ...]:
         if optimizer == "Adam" and "alone" not in arm:
             parts = [difference(results, f"{t} accuracy", arm, f"{t} alone")
                      / results.values(f"{t} accuracy", arm=f"{t} alone", optimizer="Adam") for t in TASKS]  # fmt: skip
-            delta = shown.text(np.mean(parts, axis=0))
+            delta = drawing.text(np.mean(parts, axis=0))
         reached.append((label, *(cell(measure, at) for measure in REACHED), delta, cell("ms/step", at)))
     return (
         Table("Who is harmed, and by what", tuple(map(Column, ("arm", *HARM, *MEASURES))), tuple(harm),
