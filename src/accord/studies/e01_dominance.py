@@ -18,8 +18,9 @@ from accord.studies.study import Array, Control, Results, Study, Work
 from accord.studies.two_digits import TASKS, Data, Fit, Part
 
 STEPS, EVALUATE, LOOK, BATCH = 1200, 40, 40, 128
-SWEEP = {"20:1": (20.0, 1.0), "5:1": (5.0, 1.0), "1:1": (1.0, 1.0), "1:5": (1.0, 5.0), "1:20": (1.0, 20.0)}
+SWEEP = {"20:1": (20.0, 1.0), "2:1": (2.0, 1.0), "1:1": (1.0, 1.0), "1:2": (1.0, 2.0), "1:20": (1.0, 20.0)}
 HEAVY, EVEN, NARROW, WIDE = "20:1", "1:1", 4, 64
+MATCH = "parameters matched"
 MATCHED = 98  # units before a bottleneck of 4: as many parameters as with 64 units and a bottleneck of 64, up to 0.3 %
 REUSED, LABELLED = 300, 600  # images of T1 in the one variant, labels of T2 in the other
 
@@ -40,8 +41,8 @@ def measure(work: Work) -> list[dict[str, Any]]:
         data = replace(data, train=replace(data.train, t2=data.train.t2[order]))
     kind, _, width = work.cell.partition(" w=")
     if kind == "weights":
-        out = [arm(work, data, int(width), name, weights=SWEEP[name]) for name in ("5:1", "1:5", "1:20")]
-        return [*out, arm(work, data, int(width), "parameters matched", hidden=(MATCHED,), weights=SWEEP[HEAVY])]
+        out = [arm(work, data, int(width), name, weights=SWEEP[name]) for name in ("2:1", "1:2", "1:20")]
+        return [*out, arm(work, data, int(width), MATCH, hidden=(MATCHED,), weights=SWEEP[HEAVY])]
     if kind == "data":
         return scarce(work, data, int(width))
     out = [arm(work, data, int(width), name, weights=SWEEP[name]) for name in (HEAVY, EVEN)]
@@ -108,10 +109,11 @@ def gradients(fit: Fit) -> dict[str, float]:
     means = {
         "cosine": conflict.cosine(gramian)[:, 0, 1],
         "conflict": conflict.incidence(gramian),
-        "norm ratio": conflict.norms(gramian)[:, 0] / conflict.norms(gramian)[:, 1],
+        "norm ratio": np.log(conflict.norms(gramian)[:, 0] / conflict.norms(gramian)[:, 1]),
         "T1 update share": conflict.update_share(gramian, fit.record.weights)[:, 0],
     }  # each (T,)
     row = {name: float(np.nanmean(values)) if np.isfinite(values).any() else np.nan for name, values in means.items()}
+    row["norm ratio"] = float(np.exp(row["norm ratio"]))  # of ratios the mean is geometric
     lines = conflict.lines(fit.record)
     for name in ("sum", "step"):  # how often somebody's loss was raised: by the summed gradient, by Adam's step
         harmed = conflict.harmed(lines[name].relative)  # (T, 2)
@@ -152,7 +154,7 @@ def judge(results: Results) -> tuple[Claim, ...]:
     """See the rules of the claims."""
     t2 = "T2 accuracy"
     gained = results.values(t2, arm=HEAVY, width=WIDE) - results.values(t2, arm=HEAVY, width=NARROW)  # (S,)
-    matched = results.values(t2, arm=HEAVY, width=WIDE) - results.values(t2, arm="parameters matched")  # (S,)
+    matched = results.values(t2, arm=HEAVY, width=WIDE) - results.values(t2, arm=MATCH)  # (S,)
     alone = results.values(t2, arm="T2 alone", width=NARROW)  # (S,)
     fair = np.minimum(*(kept(results, task, "inverse gradient") for task in TASKS))  # (S,)
     cosine = results.values("cosine", arm=HEAVY, width=NARROW) - results.values("cosine", arm=EVEN, width=NARROW)
@@ -215,12 +217,13 @@ def charts(results: Results) -> tuple[View, ...]:
                      for i, task in enumerate(TASKS) for part in ("validation", "train")), level=float(np.log(10)))
         for w in (NARROW, WIDE)
     )  # fmt: skip
-    marks = [(name, NARROW, method_style(0)) for name in SWEEP] + [(HEAVY, w, method_style(1)) for w in widths[1:]]
-    marks += [("inverse gradient", NARROW, method_style(2)), ("parameters matched", NARROW, method_style(3))]
+    marks = [(name, NARROW, f"static weights, width {NARROW}", method_style(0)) for name in SWEEP]
+    marks += [(HEAVY, w, "20 : 1, wider", method_style(1)) for w in widths[1:]]
+    marks += [(name, NARROW, name, method_style(2 + i)) for i, name in enumerate(("inverse gradient", MATCH))]
     points = []
-    for name, w, look in marks:
+    for name, w, group, look in marks:
         t1, t2 = (results.values(f"{task} accuracy", arm=name, width=w) for task in TASKS)
-        points.append(drawing.point(f"{name}, width {w}", t1, t2, look))
+        points.append(drawing.point(group, t1, t2, look, f"{name}, width {w}"))
     corner = (float(alone["T1"][0].mean()), float(alone["T2"][0].mean()), "each alone, width 4")
     front = Points("Weights and widths", Axis("accuracy of T1"), Axis("accuracy of T2"), tuple(points), corner)
     return (
@@ -255,7 +258,8 @@ def tables(results: Results) -> tuple[Table, ...]:
         if "alone" not in name:
             kept_by = [kept(results, task, name, width) for task in TASKS]  # each (S,)
             delta = drawing.text(np.mean(kept_by, axis=0) - 1)
-        rest = [cell(measure, **at) for measure in (*SHOWN[2:], "parameters", "ms/step")]
+        rest = [cell(measure, **at) for measure in (*SHOWN[2:], "ms/step")]
+        rest.insert(-1, str(results.where(**at)[0]["parameters"]))
         rows.append((label, *(cell(measure, **at) for measure in SHOWN[:2]), delta, *rest))
         words.append((label, *(cell(f"{task} {question}", **at) for task in TASKS for question in DETECTOR)))
     columns = ("arm", *SHOWN[:2], "Delta-m", *SHOWN[2:], "parameters", "ms/step")
