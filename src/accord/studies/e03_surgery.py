@@ -30,7 +30,7 @@ METHODS = {
     FIRST: "T1 before T2",
     "CAGrad()": "CAGrad",
 }
-SWEEP = {"1:1": (1.0, 1.0), "4:1": (4.0, 1.0), "2:1": (2.0, 1.0), "1:2": (1.0, 2.0), "1:4": (1.0, 4.0)}
+SWEEP = {"1:1": (1.0, 1.0), "5:4": (1.25, 1.0), "2:1": (2.0, 1.0), "4:5": (1.0, 1.25), "1:2": (1.0, 2.0)}
 CORRECTS = {
     SURGERY: accord.PCGrad(),
     SPARED: accord.Lexicographic(ranks=(1, 0)),

@@ -22,7 +22,7 @@ from accord.studies.study import Array, Control, Results, Study, Work
 from accord.studies.two_digits import TASKS, Data, Fit, Net
 
 WIDTH, STEPS, LOOK, CHECK, BATCH = 4, 450, 10, 50, 128
-SWEEP = {"1:1": (1.0, 1.0), "4:1": (4.0, 1.0), "2:1": (2.0, 1.0), "1:2": (1.0, 2.0), "1:4": (1.0, 4.0)}
+SWEEP = {"1:1": (1.0, 1.0), "5:4": (1.25, 1.0), "2:1": (2.0, 1.0), "4:5": (1.0, 1.25), "1:2": (1.0, 2.0)}
 # Two tasks: UPGrad's direction is half of PCGrad's, so with scale="sum" they are one method; a test says so.
 SUM, SURGERY, PROJECTED = "Sum()", "PCGrad()", "projected step"
 
