@@ -57,7 +57,7 @@ def test_a_priority_beyond_all_sums_has_no_chord():
     rows = [dict(row, L1=0.5) if row["method"] == e08.FIRST else row for row in made().rows]
     assert np.isnan(e08.above_the_chord(Results(rows))).all()
     assert words(Results(rows))["chord"] == "inconclusive"
-    assert e08.volumes(Results(rows), e08.FIRST, e08.RATIOS[e08.FIRST]).tolist() == [0.0] * 5  # worse than nothing done
+    assert e08.volumes(Results(rows), e08.FIRST, e08.RATIOS[e08.FIRST]).tolist() == [0.0] * 5  # far too wrong
 
 
 def test_too_much_texture_is_as_wrong_as_too_little():

@@ -21,6 +21,7 @@ from accord import latency, pareto
 from accord.report.chart import Axis, Bars, Curves, Points, View
 from accord.report.palette import Style, method_style, reference_style, single_style
 from accord.report.table import Column, Table
+from accord.studies.drawing import bar, line, point, text
 from accord.studies.judging import Claim, above, all_of, any_of, below
 from accord.studies.mixed_edges import (
     CHANNELS,
@@ -35,7 +36,6 @@ from accord.studies.mixed_edges import (
     table,
     train_anew,
 )
-from accord.studies.shown import bar, curve, point, text
 from accord.studies.study import Control, Results, Study, Work
 
 PRESSURES = (0.03, 0.1, 0.3, 1.0, 3.0)  # lambda, times the expected cost in units of the dearest architecture
@@ -260,7 +260,7 @@ def charts(results: Results) -> tuple[View, ...]:
             marks.append(point(method, x, y, style, f"point {p + 1}"))
     gain = [bar(method, [volumes(results, method)], STYLES[method]) for method in (SUM, FIRST, "random", "uniform")]
     lines = [
-        curve(f"{method}, {label}", PRESSURES,
+        line(f"{method}, {label}", PRESSURES,
               np.stack([results.values(name, method=method, pressure=p) for p in PRESSURES], 1),
               Style(STYLES[method].colour, dash))
         for method in (SUM, FIRST)
