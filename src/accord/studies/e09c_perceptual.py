@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 import accord
-from accord.equilibrium import equilibrium
 from accord.report.chart import View
 from accord.report.table import Table
 from accord.studies import gan_pages as pages
@@ -163,7 +162,7 @@ def at_real_scans(data: Scans, phi: nn.Module, work: Work) -> list[dict[str, Any
             z = torch.randn(n, LATENT, generator=g)  # (N, 16)
             return untrained(z, torch.zeros(n, dtype=torch.long))  # (N, 64)
 
-        found = equilibrium(
+        found = accord.equilibrium(
             {"matching": matched, "perceptual": resembling}, draw, start, towards=lambda x: x.mean(0) - x,
             draws=8 if work.smoke else 32, seed=work.seed,
         )  # fmt: skip
