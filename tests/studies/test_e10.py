@@ -138,6 +138,12 @@ def test_conflict_and_vanishing_flip():
     assert words(excess=float("nan"))["conflict in time"] == "inconclusive"
     assert words()["conflict makes gradients vanish"] == "not supported"
     assert words(decay=0.5)["conflict makes gradients vanish"] == "supported"
+    present = rows(decay=0.5).rows  # the other loss changes it, whether there is conflict or not
+    also = Results(
+        [{**row, "decay": 1.5 + 0.001 * row["seed"]} if row["arm"] == e10.PCGRAD else row for row in present]
+    )
+    claims = {claim.name: claim.test.word for claim in e10.judge(also)}
+    assert claims["conflict makes gradients vanish"] == "not supported"
 
 
 def test_a_mitigation_has_to_beat_every_control():

@@ -32,7 +32,7 @@ DIFFERENCE = 0.10  # by which branches with targets of their own must conflict m
 
 WIDTHS = (2, 8)  # channels of the stem
 PHASES = ("first third", "second third", "last third")
-STEPS, BATCH, RATE, LOOK, CHECK = 300, 64, 3e-3, 20, 60
+STEPS, BATCH, RATE, LOOK, CHECK = 300, 64, 3e-3, 10, 60
 
 
 class Arm(NamedTuple):

@@ -28,7 +28,7 @@ NOTHING = 0.0  # "costs" and "helps": the whole interval on one side of no diffe
 DECAY = 0.3  # decades, a factor of two, by which conflict would have to deepen the vanishing to be called its cause
 
 CELLS = ("RNN, 8 units", "GRU, 8 units", "RNN, 24 units", "GRU, 24 units")
-STEPS, BATCH, RATE, LOOK, CHECK = 500, 64, 3e-3, 50, 50
+STEPS, BATCH, RATE, LOOK, CHECK = 400, 64, 1e-2, 40, 40
 SUM, PCGRAD, MATCHED = "sum", "PCGrad()", "PCGrad(), length of the sum"
 LATE_FIRST, EARLY_FIRST = "late loss first", "early loss first"
 STATIC = {f"static {a:g}:{b:g}": (a, b) for a, b in ((4.0, 1.0), (2.0, 1.0), (1.0, 2.0), (1.0, 4.0))}
@@ -63,6 +63,7 @@ ARMS = {
     "RNN, 24 units": (*PLAIN, *CUTS, *MITIGATIONS),  # where it costs least, everything is compared
     "GRU, 24 units": (*PLAIN, *CUTS),
 }
+LOOKED = (SUM, "B alone", PCGRAD)
 FULL, WIDE = "RNN, 24 units", ("RNN, 24 units", "GRU, 24 units")
 
 
@@ -76,7 +77,7 @@ def fit(net: Net, parts: dict[str, Part], arm: Arm, work: Work) -> dict[str, Any
     large, small, radii, checks, spent = [], [], [], [], 0.0
     for number in range(1, steps + 1):
         part = parts["train"].at(torch.randperm(TRAIN, generator=draw)[:BATCH])
-        if arm.name in (SUM, "B alone") and (number - 1) % every == 0:
+        if arm.name in LOOKED and (number - 1) % every == 0:
             large.append(net.by_step(parts["train"]).numpy())
             small.append(net.by_step(part).numpy())
             radii.append(net.radius())
@@ -152,7 +153,7 @@ def judge(results: Results) -> tuple[Claim, ...]:
 
     nets = results.levels("net")
     conflict = [above(net, results.values("full excess", net=net, arm=SUM), NOTHING) for net in nets]
-    decay = [above(net, gap("decay", net, SUM, "B alone"), DECAY) for net in nets]
+    decay = [above(f"sum − {arm}", gap("decay", FULL, SUM, arm), DECAY) for arm in ("B alone", PCGRAD)]
     tried = (PCGRAD, LATE_FIRST, EARLY_FIRST, CUT)
     return (
         Claim(
@@ -179,8 +180,9 @@ def judge(results: Results) -> tuple[Claim, ...]:
         ),
         Claim(
             "conflict makes gradients vanish", "Conflict of the losses deepens the vanishing of the late gradient.",
-            f"supported if in one of {len(nets)} nets its length falls from the last step to step {EARLY} by {DECAY} "
-            "decades more than in a training without the other loss; not supported if in none", any_of(*decay),
+            f"supported if for {FULL} its length falls from the last step to step {EARLY} by {DECAY} decades more than "
+            "in a training without the other loss, and than in one with it whose conflict PCGrad removes",
+            all_of(*decay),
         ),
     )  # fmt: skip
 
@@ -236,7 +238,7 @@ def tables(results: Results) -> tuple[Table, ...]:
     shared = ("incidence", "excess", "cosine, steps", "corrected, steps", "conflict, whole", "cosine, whole")
     arms = [(net, arm) for net in results.levels("net") for arm in results.levels("arm", net=net)]
     sums = [(net, SUM) for net in results.levels("net")]
-    reach = [(net, arm) for net in results.levels("net") for arm in (SUM, "B alone")]
+    reach = [(net, arm) for net, arm in arms if arm in LOOKED]
     return (
         _table("Every arm", results, arms, ends, "Mean [95 % interval] over seeds; Delta-m against each loss alone."),
         _table("All training scans", results, sums, tuple(f"full {name}" for name in shared), "Steps: 1 to 3 in time."),
@@ -278,6 +280,10 @@ STUDY = Study(
         Control("all training scans", "that conflict on mini-batches is sampling noise"),
         Control(
             "each loss with itself", "that so many negative cosines come from noise; of both losses the noisier one"
+        ),
+        Control(
+            "PCGrad, for vanishing",
+            "that the other loss, and not the conflict with it, changes how far gradients reach",
         ),
         Control("windows of 3, 5, 10 and all 20 steps", "that one length of the window was picked"),
     ),
