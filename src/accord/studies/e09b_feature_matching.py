@@ -193,5 +193,5 @@ STUDY = Study(
         "matched to negatives": "the samples' features are matched to those of negatives of the scans: "
         "the claim of synergy must lose its support"
     },
-    seconds=45.0,
+    seconds=55.0,
 )

@@ -318,5 +318,5 @@ STUDY = Study(
         "means compared": "the perceptual loss compares means, as matching does: "
         "the claim about the equilibrium must become not supported"
     },
-    seconds=45.0,
+    seconds=55.0,
 )
