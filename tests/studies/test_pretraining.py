@@ -188,7 +188,7 @@ def mixes(slope, gain=0.2, seeds=5, best=0.4):
             out.append({"seed": seed, "mix": mix, "raw": n / 20, "corrected": n / 10, "probe accuracy": accuracy})
         for mix in e11b.SINGLE:
             out.append({"seed": seed, "mix": mix, "probe accuracy": best})
-        out.append({"seed": seed, "mix": e11b.NONE, "probe accuracy": 0.4 + rng.normal() / 1000})
+        out.append({"seed": seed, "mix": e11b.NONE, "probe accuracy": 0.4 + rng.normal() / 1000, "majority": 0.3})
     return Results(out)
 
 
@@ -197,6 +197,8 @@ def test_e11b_every_claim_can_turn_out_both_ways():
     assert up["agreeing teachers"] == down["constructive disagreement"] == "supported"
     assert down["agreeing teachers"] == up["constructive disagreement"] == "not supported"
     assert up["pre-training helps"] == up["mixes beat the best single objective"] == "supported"
+    assert up["the probe works"] == "supported"
+    assert words(e11b, mixes(0.0, gain=-0.15))["the probe works"] == "not supported"
     assert down["pre-training helps"] == down["mixes beat the best single objective"] == "not supported"
     flat = words(e11b, mixes(0.0))
     assert flat["agreeing teachers"] == flat["constructive disagreement"] == "inconclusive"
@@ -231,4 +233,3 @@ def test_shuffled_topics_leave_nothing_to_probe():
     whole, broken = (e11b._probe(model, OTHER, Work(e11b.NONE, 0, broken=name)) for name in ("", e11b.SHUFFLED))
     assert whole["probe accuracy"] > whole["majority"] + 0.1
     assert broken["probe accuracy"] < whole["majority"] + 0.06
-    assert words(e11b, mixes(0.0, gain=0.0))["pre-training helps"] != "supported"

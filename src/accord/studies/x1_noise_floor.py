@@ -281,5 +281,5 @@ STUDY = Study(
     sabotages={
         TWICE: "Both halves are the same batch, so that their noise is the same: 'coverage' must become not supported."
     },
-    seconds=40.0,
+    seconds=35.0,
 )
