@@ -123,7 +123,7 @@ def _ledger(plan: Plan, about: Mapping[str, Any]) -> dict[str, str]:
         "Cells": ", ".join(plan.study.cells),
         "CPU time": f"{timedelta(seconds=round(about['seconds']))} (hours:minutes:seconds) on one thread per piece",
         "Measured with": environments,
-        "File of the study": f"SHA-256 {', '.join(sources)}{changed}",
+        "Code that measured": f"SHA-256 {', '.join(sources)}{changed}",
     }
 
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
 import multiprocessing
 import os
@@ -28,6 +26,7 @@ import torch
 from accord.bench import files, pool
 from accord.errors import AccordError
 from accord.studies import registry
+from accord.studies.fingerprint import fingerprint
 from accord.studies.judging import SEEDS
 from accord.studies.study import Results, Study, Work, plain, restored
 
@@ -209,9 +208,8 @@ def read(path: Path, name: str) -> dict[str, Any]:
 
 
 def source(study: Study) -> str:
-    """SHA-256 of the file that defines how a study is measured, so that a page can say whether it has changed since."""
-    path = inspect.getsourcefile(study.measure)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
+    """The fingerprint of how a study measures, so that a page can say whether that has changed since."""
+    return fingerprint(study.measure.__module__, study.measure.__name__)
 
 
 def environment() -> dict[str, str]:
