@@ -270,5 +270,5 @@ STUDY = Study(
     charts=charts,
     tables=tables,
     sabotages=SABOTAGES,
-    seconds=55.0,
+    seconds=60.0,
 )

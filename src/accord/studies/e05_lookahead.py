@@ -300,5 +300,5 @@ STUDY = Study(
     charts=charts,
     tables=tables,
     sabotages=SABOTAGES,
-    seconds=50.0,
+    seconds=52.0,
 )
