@@ -46,9 +46,8 @@ def fingerprint(module: str, name: str = "measure") -> str:
                 open_.append((place[0], part.id))
             elif isinstance(part, ast.Name) and part.id in imported:
                 open_.append(imported[part.id])
-            elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
-                if part.value.id in imported:  # two_digits.train
-                    open_.append((".".join(imported[part.value.id]), part.attr))
+            elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id in imported:
+                open_.append((".".join(imported[part.value.id]), part.attr))  # two_digits.train
     text = "\n".join(f"{m}.{n} {code}" for (m, n), code in sorted(found.items()))
     return hashlib.sha256(text.encode()).hexdigest()
 
