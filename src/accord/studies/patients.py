@@ -24,7 +24,7 @@ class Patients:
 
     Args:
         x: (N, 9) standardised measurements.
-        progression: (N,) of the disease after a year, in its own unit.
+        progression: (N,) of the disease after a year, in its own unit, from the mean of the training part on.
         sex: (N,) 0 or 1.
     """
 
@@ -83,6 +83,7 @@ def data(seed: int, shuffled: bool = False) -> Data:
         sex = sex[np.random.default_rng(seed + 1).permutation(len(sex))]  # (442,)
     test, validation, train = np.split(order, [TEST, TEST + VALIDATION])
     x = (x - x[train].mean(axis=0)) / x[train].std(axis=0)  # (442, 9)
+    y = y - y[train].mean()  # (442,), or every arm would spend its steps on learning an offset
 
     def part(i: Any) -> Patients:
         return Patients(torch.tensor(x[i]).float(), torch.tensor(y[i]).float(), torch.tensor(sex[i]).long())
