@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -85,19 +86,26 @@ def everything(
 def pages(
     names: Annotated[list[str] | None, typer.Argument(help="Studies; default: all that are complete.")] = None,
     seeds: Seeds = SEEDS,
-    sets: Sets = 1,
     first_seed: First = 0,
     out: Out = Path("studies"),
 ) -> None:
-    """Judge and draw again what was measured, without measuring anything."""
+    """Judge and draw again what was measured, with as many sets of seeds as are complete; nothing is measured."""
     studies = [registry.find(name) for name in names] if names else registry.every()
-    plans = [Plan(study, out, seeds, sets, first_seed) for study in studies]
-    complete = [plan for plan in plans if all(plan.place(work).exists() for work in plan.works())]
-    if missing := [plan.study.name for plan in plans if plan not in complete and names]:
+    counts = {study.name: _complete(Plan(study, out, seeds, 1, first_seed)) for study in studies}
+    complete = [Plan(study, out, seeds, counts[study.name], first_seed) for study in studies if counts[study.name]]
+    if names and (missing := [name for name, count in counts.items() if not count]):
         raise AccordError(f"{', '.join(missing)}: not every seed was measured in {out}; accord study run does that.")
     if not complete:
         raise AccordError(f"{out} holds no complete study with these seeds; accord study run makes one.")
     _sum_up(complete, {plan.study.name: page.write(plan) for plan in complete}, out)
+
+
+def _complete(plan: Plan) -> int:
+    """How many sets of seeds are there in whole, one after the other."""
+    count = 0
+    while all(plan.place(work).exists() for work in replace(plan, sets=count + 1).works()):
+        count += 1
+    return count
 
 
 class Watch:

@@ -73,13 +73,16 @@ def summarise(plans: Sequence[Plan], found: Mapping[str, Sequence[Finding]], roo
         Its path.
     """
     rows = [
-        {"study": plan.study, "link": f"{plan.folder.name}/{PAGE}", "findings": found[plan.study.name]}
+        {
+            "study": plan.study, "link": f"{plan.folder.name}/{PAGE}", "findings": found[plan.study.name],
+            "sets": _counts([plan]),
+        }
         for plan in plans
-    ]
+    ]  # fmt: skip
     words: list[str] = [finding.word for plan in plans for finding in found[plan.study.name]]
     text = _template().get_template("summary.html.jinja").render(
         rows=rows, css=_css(), classes=CLASSES, version=version("accord"),
-        counts={word: words.count(word) for word in CLASSES}, plan=plans[0],
+        counts={word: words.count(word) for word in CLASSES}, plan=plans[0], sets=_counts(plans),
     )  # fmt: skip
     files.write_json(root / "summary.json", [_verdict(plan, found[plan.study.name]) for plan in plans])
     files.write(root / PAGE, text.encode())
@@ -107,6 +110,14 @@ def command(plan: Plan) -> str:
     parts += ["--smoke"] if plan.smoke else []
     parts += ["--broken", plan.broken] if plan.broken else []
     return shlex.join(parts)
+
+
+def _counts(plans: Sequence[Plan]) -> str:
+    """How often the claims were judged, in words."""
+    fewest, most = min(plan.sets for plan in plans), max(plan.sets for plan in plans)
+    if most == 1:
+        return "one set"
+    return f"{most} disjoint sets" if fewest == most else f"{fewest} to {most} disjoint sets"
 
 
 def _ledger(plan: Plan, about: Mapping[str, Any]) -> dict[str, str]:
