@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -47,6 +48,12 @@ def test_chance_of_regression_is_the_least_loss_of_a_constant(targets, constant)
     level = curves.chance_level(targets, "squared error")
     assert level == pytest.approx(np.mean((targets - targets.mean(axis=0)) ** 2), abs=1e-9)
     assert np.mean((targets - constant) ** 2) >= level - 1e-9
+
+
+def test_tensors_of_a_graph_are_read_as_numbers():
+    loss = torch.ones(POINTS, requires_grad=True)
+    assert curves.gap(loss, (2 * loss).bfloat16()) == 1
+    assert curves.chance_level(torch.tensor([0, 1])) == curves.chance_level([0, 1])
 
 
 # --- overfitting
@@ -188,6 +195,7 @@ def test_diagnose_puts_the_answers_together():
         (lambda: curves.underfitting([1.0], 1.0, within=1.0), "within=1.0"),
         (lambda: curves.stuck([1.0], 1.0, parts=0), "parts=0"),
         (lambda: curves.chance_level([]), "0 targets"),
+        (lambda: curves.chance_level(["a", "b"]), "labels as integers"),
         (lambda: curves.chance_level([[0, 1]]), "one column at a time"),
         (lambda: curves.chance_level([1.0], "hinge"), "expected 'cross-entropy' or 'squared error'"),  # type: ignore[arg-type]
         (lambda: curves.diagnose({"a": [1.0]}, {"b": [1.0]}, {"a": 1.0}), "validation has tasks"),

@@ -43,6 +43,7 @@ def test_project_needs_a_direction():
     assert project(a, [torch.zeros(2)], when="always")[0].tolist() == [-1, 2]
     assert project(a, [torch.tensor([torch.nan, 1.0])], when="always")[0].tolist() == [-1, 2]
     assert project(a, [torch.zeros(2)])[0] is not a[0]
+    assert project([], []) == []
 
 
 def test_project_refuses():

@@ -80,13 +80,18 @@ def compare(difference: float, error: float, sure: float) -> Word:
     return "yes" if difference >= 0 else "no"
 
 
+def plain(values: Any) -> Any:
+    """Tensors as float64 arrays, from any device and graph; anything else as it is."""
+    return values.detach().cpu().double().numpy() if hasattr(values, "detach") else values
+
+
 def curve(values: Any) -> Array:
     """(T,) a curve as float64.
 
     Raises:
         AccordError: for another shape.
     """
-    out = np.asarray(values, dtype=np.float64)
+    out = np.asarray(plain(values), dtype=np.float64)
     if out.ndim != 1:
         raise AccordError(f"curves: a curve of shape {out.shape}, expected (T,); give one task and one run at a time.")
     return out

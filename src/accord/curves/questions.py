@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from accord.curves.answer import LAST, LEAST, SURE, Answer, Line, compare, curve, difference, ending, unknown
+from accord.curves.answer import LAST, LEAST, SURE, Answer, Line, compare, curve, difference, ending, plain, unknown
 from accord.errors import AccordError
 
 MARGIN = 0.3  # nat between validation and training loss
@@ -34,9 +34,12 @@ def chance_level(targets: Any, loss: Literal["cross-entropy", "squared error"] =
         >>> round(chance_level([0, 1, 0, 1]), 4), chance_level([1.0, 3.0], "squared error")
         (0.6931, 1.0)
     """
-    values = np.asarray(targets)
-    if values.size == 0 or not np.isfinite(values).all():
-        raise AccordError(f"chance_level: {values.size} targets, expected at least one and only finite ones.")
+    values = np.asarray(plain(targets))
+    if values.size == 0 or values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+        raise AccordError(
+            f"chance_level: {values.size} targets of type {values.dtype}, expected at least one, all of them finite "
+            "numbers; give labels as integers."
+        )
     if loss == "cross-entropy":
         if values.ndim != 1:
             raise AccordError(

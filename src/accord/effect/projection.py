@@ -55,11 +55,20 @@ def project(gradient: Sequence[Tensor], onto: Sequence[Tensor], when: When = "co
     shapes = [tuple(g.shape) for g in gradient], [tuple(g.shape) for g in onto]
     if shapes[0] != shapes[1]:
         raise AccordError(f"the gradients have shapes {shapes[0]} and {shapes[1]}, expected the same parameters.")
-    inner = sum(float(a.double().flatten() @ b.double().flatten()) for a, b in zip(gradient, onto, strict=True))
-    square = sum(float(b.double().square().sum()) for b in onto)
+    inner, square = _products(gradient, onto)
     if not np.isfinite(inner) or not 0 < square < np.inf or (when == "conflict" and inner >= 0):
         return [g.clone() for g in gradient]
     return [a - (inner / square) * b for a, b in zip(gradient, onto, strict=True)]
+
+
+def _products(gradient: Sequence[Tensor], onto: Sequence[Tensor]) -> tuple[float, float]:
+    """``⟨g_1, g_2⟩`` and ``⟨g_2, g_2⟩``, fetched from the device at once and not parameter by parameter."""
+    if not onto:
+        return 0.0, 0.0
+    pairs = [(a.detach().double(), b.detach().double()) for a, b in zip(gradient, onto, strict=True)]
+    parts = [torch.stack([(a * b).sum(), b.square().sum()]).to(onto[0].device) for a, b in pairs]  # P times (2,)
+    inner, square = torch.stack(parts).sum(0).tolist()
+    return inner, square
 
 
 class StepProjection:
