@@ -63,9 +63,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"sparse", "restructure", "undisturbed"},
     "report": {"conflict", "record", "tpp", "errors"}
     | {f"bench.{name}" for name in ("store", "stats", "comparison", "labels", "ranking", "significance", "wording")},
-    "studies": {"problems", "errors", "bench.stats", "bench.files", "bench.pool"}
-    | {"conflict", "curves", "effect", "latency", "noise", "pareto", "record", "through_time"}
-    | {f"report.{name}" for name in ("chart", "palette", "table", "text", "render_matplotlib")},
+    "studies": {"problems", "errors", "bench.stats", "bench.files", "bench.pool", "report", "methods", "record"}
+    | {"conflict", "curves", "effect", "latency", "noise", "pareto", "through_time"},
 }
 EVERYTHING = {"cli", "__main__", "__init__"}
 OPTIONAL = (

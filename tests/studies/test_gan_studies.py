@@ -299,3 +299,23 @@ def test_arms_name_methods_that_exist(study):
         accord.Balancer(nn.Linear(1, 1), method)
     assert study.STUDY.sabotages
     assert {control.name for control in study.STUDY.controls} >= {study.ALONE, study.SURGERY, study.MATCHED}
+
+
+def test_the_strength_is_set_equally_often_whatever_the_method():
+    """Surgery has a Gramian in every step, the sum only at looks: more corrections would be another treatment."""
+    factors = {}
+    for method in ("Sum()", "PCGrad()"):
+        torch.manual_seed(0)
+        layer, strength = nn.Linear(2, 1), Strength(0.5, every=4)
+        balancer = accord.Balancer(layer, method)
+        accord.Monitor(layer, every=4).attach(balancer)
+        changes = []
+        for _ in range(9):
+            out = layer(torch.randn(3, 2))
+            before = strength.factor
+            strength(balancer.backward({"first": out.sum(), "second": strength.factor * 30 * out.square().sum()}))
+            layer.zero_grad()
+            changes.append(strength.factor != before)
+        factors[method] = strength.factor
+        assert [i for i, changed in enumerate(changes) if changed] == [0, 4, 8]
+    assert factors["Sum()"] == pytest.approx(factors["PCGrad()"], rel=1e-5)

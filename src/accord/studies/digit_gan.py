@@ -284,7 +284,9 @@ def train(
            "D": accord.Monitor(gan.d, every=look_every, blocks="total")}  # fmt: skip
     own["G"].attach(gan.balance_g)
     own["D"].attach(gan.balance_d)
-    half = {"G": accord.Monitor(gan.g, every=1, blocks="total"), "D": accord.Monitor(gan.d, every=1, blocks="total")}
+    # Both halves of a loss reach its head, too; what the losses share is the trunk alone.
+    half = {"G": accord.Monitor(gan.g, every=1, blocks="total"),
+            "D": accord.Monitor(gan.d, every=1, blocks="total", shared=["trunk"])}  # fmt: skip
     spent, counted = 0.0, 0
     for number in range(steps):
         looks = number % look_every == 0

@@ -78,11 +78,12 @@ def measure(work: Work) -> list[dict[str, Any]]:
     """One arm: a GAN that is trained from the weights and batches that all arms of the seed have."""
     method, scale, weight = ARMS[work.cell]
     data = scans(work.seed)
-    strength = Strength(weight)
+    look = 5 if work.smoke else LOOK
+    strength = Strength(weight, look)
     losses = GeneratorLosses(work.cell, strength, classifier_features(data, work.seed, steps=0), work.broken)
     fit = train(
         Gan(work.seed, method=method, scale=scale), data, work.seed, losses, losses_d,
-        steps=10 if work.smoke else STEPS, look_every=5 if work.smoke else LOOK,
+        steps=10 if work.smoke else STEPS, look_every=look,
         check_every=5 if work.smoke else CHECK, check=Judge(data, work.seed).untold, after=strength,
     )  # fmt: skip
     row: dict[str, Any] = {"arm": work.cell, "weight": weight, "ms/step": fit.milliseconds, "steps": fit.steps}

@@ -124,7 +124,7 @@ def measure(work: Work) -> list[dict[str, Any]]:
     rows = []
     for arm in CELLS[work.cell]:
         method, scale, weight = ARMS[arm]
-        strength = Strength(weight)
+        strength = Strength(weight, look)
         losses = GeneratorLosses(arm, strength, phi, work.broken)
         second = train(
             Gan(work.seed, method=method, scale=scale).go_on(gan), data, work.seed + 10_000, losses, losses_d,

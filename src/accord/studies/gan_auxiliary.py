@@ -33,11 +33,13 @@ def paired(real: Tensor, fake: Tensor) -> Tensor:
 class Strength:
     """Keeps the second gradient ``weight`` times as long as the first one: a ratio, whatever the losses' units.
 
-    Called with the Steps of a Balancer, it reads the Gramian where one was taken: ``r ← r sqrt(target / found)``, half
-    of the way in logarithms, as one look is noisy; the first look sets it. Multiply the second loss with ``factor``.
+    Called with the Steps of a Balancer, it reads the Gramian of every n-th: ``r ← r sqrt(target / found)``, half of the
+    way in logarithms, as one look is noisy; the first look sets it. Multiply the second loss with ``factor``. Surgery
+    has a Gramian in every step and the sum only where somebody looks: all must be read equally often to be compared.
 
     Args:
         weight: the ratio wanted.
+        every: n.
 
     Example:
         >>> strength = Strength(0.5)
@@ -50,12 +52,12 @@ class Strength:
         0.5
     """
 
-    def __init__(self, weight: float) -> None:
-        self.weight, self.factor, self.known = weight, 1.0, False
+    def __init__(self, weight: float, every: int = 1) -> None:
+        self.weight, self.every, self.factor, self.known = weight, every, 1.0, False
 
     def __call__(self, step: accord.Step) -> None:
         """Take note of a step."""
-        if step.gramian is None or len(step.tasks) < 2:
+        if step.gramian is None or len(step.tasks) < 2 or step.index % self.every:
             return
         first, second = step.gramian.diagonal().sqrt().tolist()[:2]
         if first > 0 and second > 0:
