@@ -146,7 +146,7 @@ def test_perceptual_loss_as_the_survey_says():
     [
         ("equilibrium", {"RATIO": {"ratio": 0.05}}),  # what the sabotage does
         ("no conflict early", {"ALONE": {"early perceptual": -0.2}}),
-        ("conflict when stationary", {"ALONE": {"late perceptual": 0.6}}),
+        ("less agreement later", {"ALONE": {"late perceptual": 0.6}}),
         ("variety", {"ONE": {"diversity": 1.2}}),
         ("missing digits", {"ONE": {"missing": 0.0}}),
     ],

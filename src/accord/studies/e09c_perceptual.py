@@ -216,8 +216,8 @@ def judge(results: Results) -> tuple[Claim, ...]:
             above("cosine", of("early perceptual", ALONE), AGREES),
         ),
         Claim(
-            "conflict when stationary",
-            "Once the adversarial training is stationary, the perceptual loss agrees with it less than matching does.",
+            "less agreement later",
+            "After the adversarial training went on alone, the perceptual loss agrees with it less than matching does.",
             f"supported if the mean cosine over the {SECOND} steps after the first {FIRST} is below that of matching",
             below("perceptual - matching", of("late perceptual", ALONE) - of("late matching", ALONE), BELOW),
         ),

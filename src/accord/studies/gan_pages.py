@@ -55,7 +55,7 @@ def over_looks(results: Results, arm: str, measures: Sequence[str], every: int) 
     for number, name in enumerate(measures):
         found = [interval(column.tolist()) for column in results.curve(name, arm=arm).T]
         mean, low, high = (np.array([getattr(one, end) for one in found]) for end in ("mean", "low", "high"))
-        lines.append(Curve(name, every * np.arange(len(mean)), mean, method_style(number), low, high))
+        lines.append(Curve(name, every * np.arange(len(mean), dtype=np.float64), mean, method_style(number), low, high))
     return Curves("cosine over the training", Axis("step"), Axis("cosine"), tuple(lines), level=0.0)
 
 

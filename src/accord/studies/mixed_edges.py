@@ -105,10 +105,10 @@ class Mixed(nn.Module):
     def kernel(self, edge: int) -> Tensor:
         """(C, C, 5, 5), the mixture of the kernels of an edge."""
         p = self.alpha[edge].softmax(0)  # (O,)
-        _, one, deep, three, five = (getattr(op, "weight", None) for op in self.edges[edge])
+        _, one, deep, three, five = (getattr(op, "weight", None) for op in self.edges[edge])  # type: ignore[attr-defined]
         skip = torch.eye(CHANNELS)[:, :, None, None]  # (C, C, 1, 1)
-        alone = torch.eye(CHANNELS)[:, :, None, None] * deep  # (C, C, 3, 3), each channel for itself
-        return p[4] * five + pad(p[3] * three + p[2] * alone, [1] * 4) + pad(p[1] * one + p[0] * skip, [2] * 4)
+        alone = torch.eye(CHANNELS)[:, :, None, None] * deep  # type: ignore[operator]  # (C, C, 3, 3), each for itself
+        return p[4] * five + pad(p[3] * three + p[2] * alone, [1] * 4) + pad(p[1] * one + p[0] * skip, [2] * 4)  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits.
