@@ -158,7 +158,7 @@ def judge(results: Results) -> tuple[Claim, ...]:
     return (
         Claim(
             "conflict in time",
-            "In the time steps that both teach, cosines of the early and the late loss are negative more often than noise "
+            "In the steps that both teach, cosines of the early and the late loss are negative more often than noise "
             "explains (as often as not is enough for that: the mean cosine stands in the table).",
             f"supported if in one of {len(nets)} nets negative cosines in steps 1 to {EARLY}, on all training scans, "
             "are more frequent than of the noisier loss with itself, where the late loss's contribution has at least "
