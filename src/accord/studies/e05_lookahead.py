@@ -300,5 +300,5 @@ STUDY = Study(
     charts=charts,
     tables=tables,
     sabotages=SABOTAGES,
-    seconds=52.0,
+    seconds=63.0,
 )

@@ -322,5 +322,5 @@ STUDY = Study(
         "means compared": "the perceptual loss compares means, as matching does: "
         "the claim about the equilibrium must become not supported"
     },
-    seconds=55.0,
+    seconds=71.0,
 )

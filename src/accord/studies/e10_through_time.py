@@ -299,5 +299,5 @@ STUDY = Study(
         "shuffled digits": "The late loss has nothing to learn: truncation can then cost it nothing.",
         "one loss twice": "The looks compare the early loss with itself: there must be no conflict beyond noise.",
     },
-    seconds=50.0,
+    seconds=76.0,
 )

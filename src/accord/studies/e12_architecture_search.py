@@ -324,5 +324,5 @@ STUDY = Study(
         NO_COST: "All operations are said to cost nothing: `pressure` and `order` lose their verdicts.",
         SHUFFLED: "Labels for training mean nothing: all architectures are at chance, `pressure` loses its verdict.",
     },
-    seconds=100.0,
+    seconds=176.0,
 )

@@ -324,5 +324,5 @@ STUDY = Study(
         "and on update space must not be supported",
         "no averaging": "Adam runs with beta1 = 0: its claim must be supported, and that on averaging must not",
     },
-    seconds=50.0,
+    seconds=61.0,
 )
