@@ -89,6 +89,16 @@ def test_scales_mean_what_they_say(scale):
     torch.testing.assert_close(step.weights, factor * native, rtol=1e-7, atol=1e-9)
 
 
+def test_the_plain_sum_is_as_long_as_itself():
+    found, model = [], HardSharing()
+    for scale in ("sum", "match-norm"):
+        model.zero_grad()
+        step = Balancer(model, "Sum()", scale=scale).backward(model.losses(X))
+        found.append((grads(model), step.weights))
+    same(*(gradients for gradients, _ in found))
+    assert found[1][1].tolist() == [1.0, 1.0, 1.0]
+
+
 def test_heads_weighted_scales_the_heads():
     model = HardSharing().double()
     losses = model.losses(X.double())

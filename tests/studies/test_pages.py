@@ -55,6 +55,13 @@ def test_the_page_has_every_part_and_needs_no_network(full):
     assert re.search(r"torch \d", text)
 
 
+def test_a_picture_has_room_and_an_interval_its_own_line(full):
+    *_, text = full
+    assert text.count('class="picture columns-1"') == 1
+    assert page._estimate("1.5 [1, 2]") == '1.5 <span class="range">[1, 2]</span>'
+    assert [page._estimate(cell) for cell in ("", "-", "a [b", "width 4 [old]")] == ["", "-", "a [b", "width 4 [old]"]
+
+
 def test_the_same_rows_give_the_same_page(full):
     plan, _, text = full
     page.write(plan)

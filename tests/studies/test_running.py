@@ -85,6 +85,28 @@ def test_rows_return_as_they_were_measured(tmp_path):
         plain({"a": {1}})
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda piece: piece.pop("source"),
+        lambda piece: piece.update(rows=[]),
+        lambda piece: piece.update(rows=[1]),
+        lambda piece: piece.update(seconds=float("nan")),
+        lambda piece: piece.update(seed=7),
+        lambda piece: piece.update(cell="b"),
+    ],
+)
+def test_a_piece_that_is_not_what_was_written_is_named(tmp_path, change):
+    plan = Plan(STUDY, tmp_path, seeds=1)
+    running.execute([plan], Told())
+    place = plan.place(Work("a", 0))
+    piece = json.loads(place.read_text())
+    change(piece)
+    place.write_text(json.dumps(piece))
+    with pytest.raises(AccordError, match=f"{place.name} is damaged.*Remove this file"):
+        running.execute([plan], Told())
+
+
 @pytest.mark.parametrize("content", [b"{", b"[]", b'{"study": "other"}', b"\xff", b'{"study": "toy", "rows": 3}'])
 def test_a_damaged_piece_is_named(tmp_path, content):
     plan = Plan(STUDY, tmp_path, seeds=1)
@@ -102,6 +124,18 @@ def test_the_page_says_that_the_study_has_changed_since(tmp_path):
     place.write_text(place.read_text().replace(running.source(STUDY), "f" * 64))
     page.write(plan)
     assert "it has changed since" in (plan.folder / page.PAGE).read_text()
+
+
+def test_rows_of_other_code_that_lack_what_is_asked_for_are_named(tmp_path):
+    plan = Plan(STUDY, tmp_path, seeds=1)
+    running.execute([plan], Told())
+    place = plan.place(Work("a", 0))
+    place.write_text(place.read_text().replace('"loss"', '"cost"'))
+    with pytest.raises(KeyError, match="loss"):  # measured by the code as it is: then the study is wrong
+        page.write(plan)
+    place.write_text(place.read_text().replace(running.source(STUDY), "f" * 64))
+    with pytest.raises(AccordError, match=r"measured by other code than toy has now.*'loss'.*Remove that folder"):
+        page.write(plan)
 
 
 def test_an_error_in_a_study_stops_and_keeps_what_is_done(tmp_path):
@@ -164,6 +198,7 @@ def test_mistakes_on_the_command_line(tmp_path, capsys, monkeypatch):
     for arguments, text in {
         ("run", "E3"): "Did you mean 'E03'?",
         ("run", QUICK, "--seeds", "0"): "--seeds is 0; expected at least 1.",
+        ("run", QUICK, "--first-seed", str(2**63)): "--first-seed is 9223372036854775808; expected 0 to",
         ("run", QUICK, "--jobs", "0", "--smoke"): "--jobs is 0; expected at least 1.",
         ("run", QUICK, "--broken", "all"): "has no sabotage 'all'; it has",
         ("page",): "holds no complete study",

@@ -42,6 +42,15 @@ def test_it_runs_is_judged_and_has_a_page(name, tmp_path):
     assert plan.study.tables(running.results(plan)[0])
 
 
+@pytest.mark.slow
+@names
+def test_whatever_is_broken_on_purpose_still_runs_and_is_judged(name, tmp_path):
+    for broken in registry.find(name).sabotages:
+        plan = Plan(registry.find(name), tmp_path, seeds=1, smoke=True, broken=broken)
+        running.execute([plan], Quiet())
+        assert page.write(plan), broken
+
+
 @names
 def test_it_is_described(name):
     study = registry.find(name)

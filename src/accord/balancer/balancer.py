@@ -109,6 +109,7 @@ class Balancer:
             raise AccordError("engine='features' does not take reduce= yet; use engine='stacked'.")
         compiled.keep_buffers(model)
         self.scale, self.engine = scale, engine
+        scale = settings.effective(self.method, scale)
         shared = shared if shared is None else (shared,) if isinstance(shared, str | Tensor) else tuple(shared)
         self.starter = Starter(model, engine, shared, reduce)
         blockwise = Blockwise(self.method) if group != "total" and isinstance(self.method, Weighting) else None

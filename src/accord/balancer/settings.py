@@ -35,7 +35,7 @@ def check(method: Method, scale: str, heads: str | None, engine: str) -> Heads:
     if not isinstance(method, Method):
         raise AccordError(f"method is {method!r}; expected a method such as accord.UPGrad(), or its spelling.")
     scaling.check(scale)
-    if not method.needs_gramian:
+    if not method.needs_gramian and not method.plain:
         scaling.factor(scale, method.native_scale, 1)  # type: ignore[arg-type]  # refuses what would need the Gramian
     if heads is not None and heads not in get_args(Heads):
         raise AccordError(f"heads={heads!r} is not known.{nearest(str(heads), get_args(Heads))}")
@@ -52,6 +52,16 @@ def check(method: Method, scale: str, heads: str | None, engine: str) -> Heads:
             raise AccordError(f"{method!r} weights whole losses, heads included; heads='plain' is not possible.")
         return "weighted"
     return heads or method.default_heads  # type: ignore[return-value]
+
+
+def effective(method: Method, scale: scaling.Choice) -> scaling.Choice:
+    """The scale that is computed: the plain sum is as long as itself, so it needs no Gramian to match that length.
+
+    Args:
+        method: a method.
+        scale: what was asked for.
+    """
+    return "sum" if method.plain and scale == "match-norm" else scale
 
 
 def from_losses(method: Method) -> bool:

@@ -20,7 +20,7 @@ from accord.studies import page, registry, running
 from accord.studies.findings import Finding
 from accord.studies.judging import SEEDS
 from accord.studies.running import Plan
-from accord.studies.study import Work
+from accord.studies.study import Study, Work
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Honest studies of what is said about conflict.")
 
@@ -64,8 +64,7 @@ def run(
     out: Out = Path("studies"),
 ) -> None:
     """Run studies and write their pages; finished pieces are skipped, a stopped study goes on."""
-    chosen = {study.name: study for study in map(registry.find, names)}.values()
-    _conduct([Plan(study, out, seeds, sets, first_seed, smoke, broken) for study in chosen], jobs)
+    _conduct([Plan(study, out, seeds, sets, first_seed, smoke, broken) for study in _chosen(names)], jobs)
 
 
 @app.command("all")
@@ -90,7 +89,7 @@ def pages(
     out: Out = Path("studies"),
 ) -> None:
     """Judge and draw again what was measured, with as many sets of seeds as are complete; nothing is measured."""
-    studies = [registry.find(name) for name in names] if names else registry.every()
+    studies = _chosen(names) if names else registry.every()
     counts = {study.name: _complete(Plan(study, out, seeds, 1, first_seed)) for study in studies}
     complete = [Plan(study, out, seeds, counts[study.name], first_seed) for study in studies if counts[study.name]]
     if names and (missing := [name for name, count in counts.items() if not count]):
@@ -98,6 +97,11 @@ def pages(
     if not complete:
         raise AccordError(f"{out} holds no complete study with these seeds; accord study run makes one.")
     _sum_up(complete, {plan.study.name: page.write(plan) for plan in complete}, out)
+
+
+def _chosen(names: Sequence[str]) -> Sequence[Study]:
+    """Each once, however often and in whatever case it was named."""
+    return list({study.name: study for study in map(registry.find, names)}.values())
 
 
 def _complete(plan: Plan) -> int:

@@ -75,8 +75,7 @@ def figure(view: View, title: str = "") -> Figure:
         >>> drawn.axes[0].get_xlabel()
         'step'
     """
-    columns = 2 if len(view.panels) == 4 else min(len(view.panels), 3)
-    rows = math.ceil(len(view.panels) / columns)
+    rows, columns = grid_of(view)
     sizes = [_size(panel) for panel in view.panels]
     width = max(WIDTH, columns * max(width for width, _ in sizes))
     height = sum(max(height for _, height in sizes[r * columns : (r + 1) * columns]) for r in range(rows))
@@ -98,6 +97,17 @@ def figure(view: View, title: str = "") -> Figure:
         handles = [_handle(name, style, view.panels[0]) for name, (_, style) in zip(names, view.keys, strict=True)]
         out.legend(handles=handles, loc="outside lower left", ncols=beside)
     return out
+
+
+def grid_of(view: View) -> tuple[int, int]:
+    """Rows and columns in which the panels of a view stand.
+
+    Example:
+        >>> grid_of(View("", missing="no data"))
+        (0, 0)
+    """
+    columns = 2 if len(view.panels) == 4 else min(len(view.panels), 3)
+    return (math.ceil(len(view.panels) / columns), columns) if columns else (0, 0)
 
 
 def settings() -> AbstractContextManager[None]:

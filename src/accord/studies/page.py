@@ -17,11 +17,13 @@ from matplotlib import rc_context
 
 import accord.report
 from accord.bench import files
+from accord.errors import AccordError
 from accord.report.chart import View
-from accord.report.render_matplotlib import figure, settings
+from accord.report.render_matplotlib import figure, grid_of, settings
 from accord.studies import running
 from accord.studies.findings import Finding, findings
 from accord.studies.running import Plan
+from accord.studies.study import Results
 
 HERE = Path(__file__).parent
 PAGE, VERDICT = "index.html", "verdict.json"
@@ -38,9 +40,22 @@ def write(plan: Plan) -> tuple[Finding, ...]:
         What was found.
 
     Raises:
-        AccordError: if a piece is missing or damaged, or the folder cannot be written.
+        AccordError: if a piece is missing or damaged, was measured by code that no longer fits, or the folder cannot be
+            written.
     """
     results, about = running.results(plan)
+    try:
+        return _write(plan, results, about)
+    except (LookupError, TypeError, ValueError) as error:
+        if about["sources"] == [running.source(plan.study)]:
+            raise  # a mistake in the study, not in the rows
+        raise AccordError(
+            f"{plan.folder / running.ROWS} was measured by other code than {plan.study.name} has now, and lacks what "
+            f"that asks for ({' '.join(str(error).split())[:200]}). Remove that folder and run the study again."
+        ) from None
+
+
+def _write(plan: Plan, results: Results, about: Mapping[str, Any]) -> tuple[Finding, ...]:
     study = plan.study
     found = findings(study, results, plan.series)
     charts = []
@@ -50,7 +65,10 @@ def write(plan: Plan) -> tuple[Finding, ...]:
             files.write(plan.folder / f"figure-{number}.svg", picture)
         tables = [panel.table() for panel in view.panels]
         address = f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}" if picture else ""
-        charts.append({"label": view.label, "missing": view.missing, "picture": address, "tables": tables})
+        charts.append(
+            {"label": view.label, "missing": view.missing, "picture": address, "tables": tables}
+            | {"columns": grid_of(view)[1]}  # how wide it has to be for its text to be read
+        )
     ledger = _ledger(plan, about)
     text = _template().get_template("study.html.jinja").render(
         study=study, findings=found, charts=charts, tables=study.tables(results), ledger=ledger, css=_css(),
@@ -154,10 +172,20 @@ def _verdict(plan: Plan, found: Sequence[Finding]) -> dict[str, Any]:
 
 
 def _template() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["estimate"] = _estimate
+    return environment
+
+
+def _estimate(cell: str) -> str:
+    """A mean with its interval in two lines, so that more columns fit; other cells as they are."""
+    mean, _, rest = cell.partition(" [")
+    if not rest.endswith("]") or " " in mean:
+        return cell
+    return Markup('{} <span class="range">[{}</span>').format(mean, rest)
 
 
 def _css() -> Markup:

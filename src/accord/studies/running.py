@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -31,6 +32,11 @@ from accord.studies.judging import SEEDS
 from accord.studies.study import Results, Study, Work, plain, restored
 
 ROWS = "rows"
+REMEDY = "Remove this file and run the study again; all other pieces are kept."
+KINDS = {
+    "study": str, "cell": str, "seed": int, "seconds": float | int, "source": str, "rows": list, "environment": dict,
+}  # fmt: skip
+LAST = 10**9  # first seed: studies add to it, and not every generator takes more than 32 bits
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,8 @@ class Plan:
         for name in ("seeds", "sets"):
             if getattr(self, name) < 1:
                 raise AccordError(f"--{name} is {getattr(self, name)}; expected at least 1.")
-        if self.first < 0:
-            raise AccordError(f"--first-seed is {self.first}; expected 0 or more.")
+        if not 0 <= self.first <= LAST:
+            raise AccordError(f"--first-seed is {self.first}; expected 0 to {LAST}.")
         if self.broken and self.broken not in self.study.sabotages:
             known = ", ".join(map(repr, self.study.sabotages)) or "none"
             raise AccordError(f"{self.study.name} has no sabotage {self.broken!r}; it has {known}.")
@@ -130,7 +136,7 @@ def execute(plans: Sequence[Plan], watcher: Watcher, jobs: int = 1) -> None:
     for plan in plans:
         for work in plan.works():
             if plan.place(work).exists():
-                done(plan, work, float(read(plan.place(work), plan.study.name)["seconds"]), False)
+                done(plan, work, float(_piece(plan, work)["seconds"]), False)
             else:
                 pending.append((plan, work))
     if jobs == 1 or len(pending) < 2:
@@ -178,7 +184,7 @@ def results(plan: Plan) -> tuple[Results, dict[str, Any]]:
     Raises:
         AccordError: if a piece is missing or damaged.
     """
-    pieces = [read(plan.place(work), plan.study.name) for work in plan.works()]
+    pieces = [_piece(plan, work) for work in plan.works()]
     rows = [
         {**restored(row), "seed": piece["seed"], "cell": piece["cell"]} for piece in pieces for row in piece["rows"]
     ]
@@ -196,14 +202,25 @@ def read(path: Path, name: str) -> dict[str, Any]:
     Raises:
         AccordError: if it is damaged or belongs to another study.
     """
-    remedy = "Remove this file and run the study again; all other pieces are kept."
-    piece: dict[str, Any] = files.read_json(path, remedy=remedy)
-    kinds = {"study": str, "cell": str, "seed": int, "seconds": float | int, "rows": list, "environment": dict}
-    for key, kind in kinds.items():
+    piece: dict[str, Any] = files.read_json(path, remedy=REMEDY)
+    for key, kind in KINDS.items():
         if not isinstance(piece.get(key), kind):
-            raise files.damaged(path, f"its {key!r} is missing or of another type", remedy)
+            raise files.damaged(path, f"its {key!r} is missing or of another type", REMEDY)
+    if not piece["rows"] or not all(isinstance(row, dict) for row in piece["rows"]):
+        raise files.damaged(path, "its 'rows' are none, or no rows", REMEDY)
+    if not math.isfinite(piece["seconds"]):
+        raise files.damaged(path, "its 'seconds' are no number", REMEDY)
     if piece["study"] != name:
-        raise files.damaged(path, f"it belongs to the study {piece['study']!r}, not to {name!r}", remedy)
+        raise files.damaged(path, f"it belongs to the study {piece['study']!r}, not to {name!r}", REMEDY)
+    return piece
+
+
+def _piece(plan: Plan, work: Work) -> dict[str, Any]:
+    """One piece, from its place; a file that was copied or renamed is none."""
+    place = plan.place(work)
+    piece = read(place, plan.study.name)
+    if (piece["cell"], piece["seed"]) != (work.cell, work.seed):
+        raise files.damaged(place, f"it holds the cell {piece['cell']!r} with seed {piece['seed']}", REMEDY)
     return piece
 
 
