@@ -31,7 +31,9 @@ def rows(seed, changed):
                 "decades": 0.1 + noise,
             }
             row |= {"T2 accuracy": t2 + noise, "validation": 1.5 + (arm != "static 1"), "T1 over variance": t1 / 5700}
-            out.append(row | changed.get(arm, {}))
+            row |= {"ms/step": 1.0 if arm == "sum" else 2.0, "checks": [400, 800]} | changed.get(arm, {})
+            way = {f"{name} curve": [row[name], row[name]] for name in ("T1 loss", "T2 accuracy")}
+            out.append(way | row)
     return out
 
 
@@ -65,6 +67,49 @@ def test_each_claim_could_have_turned_out_otherwise(changed, claims):
     found = words(**changed)
     assert {name for name, word in found.items() if word != EXPECTED[name]} == claims
     assert all(found[name] == "not supported" for name in claims)
+
+
+EARLY = {"T2 accuracy curve": [0.55, 0.7], "ms/step": 2.0}  # as good as the pilot's, but only in the end
+
+
+@pytest.mark.parametrize(("cost", "word"), [(2.0, "not supported"), (1.0, "supported"), (0.5, "supported")])
+def test_a_gain_that_is_bought_with_time_is_none(cost, word):
+    found = words(inverse_gradient=EARLY | {"ms/step": cost})
+    claims = ("inverse gradient", "under Adam")
+    assert {name: found[name] for name in EXPECTED} == EXPECTED | dict.fromkeys(claims, word)
+
+
+def test_at_equal_cost_is_read_between_two_looks():
+    changed = {"inverse gradient": EARLY | {"ms/step": 4 / 3}}  # 600 of 800 steps
+    results = Results(row for seed in SEEDS for row in rows(seed, changed))
+    found = study.at_equal_cost(results, "T2 accuracy", "inverse gradient", "SGD")
+    assert found == pytest.approx([0.625] * 5)
+    own = study.at_equal_cost(results, "T2 accuracy", "sum", "SGD")
+    assert own.tolist() == results.values("T2 accuracy", arm="sum", optimizer="SGD").tolist()
+
+
+def trained(monkeypatch, every, rate=1e-3):
+    monkeypatch.setattr(study, "STEPS", 7)
+    monkeypatch.setattr(study, "CHECK_EVERY", every)
+    arm, data = study.arms("weightings", 5700.0)[0], patients.data(0)
+    return study.train(Work("SGD weightings", 0), data, arm, "SGD", rate)
+
+
+def test_looks_on_the_way_change_nothing_but_the_way(monkeypatch):
+    often, seldom = (trained(monkeypatch, every) for every in (1, 3))
+    own = {"ms/step", "checks", "T1 loss curve", "T2 accuracy curve"}
+    assert {k: v for k, v in often.items() if k not in own} == {k: v for k, v in seldom.items() if k not in own}
+    assert often["checks"] == [1, 2, 3, 4, 5, 6, 7]
+    assert seldom["checks"] == [3, 6, 7]
+    for name in ("T1 loss", "T2 accuracy"):
+        assert [often[f"{name} curve"][t - 1] for t in seldom["checks"]] == seldom[f"{name} curve"]
+        assert seldom[f"{name} curve"][-1] == seldom[name]
+
+
+def test_what_diverges_has_a_whole_way_too(monkeypatch):
+    row = trained(monkeypatch, 2, rate=1e30)
+    assert row["validation"] == np.inf
+    assert len(row["T1 loss curve"]) == len(row["T2 accuracy curve"]) == len(row["checks"]) == 4
 
 
 def test_a_regression_that_is_learned_supports_the_log_terms():

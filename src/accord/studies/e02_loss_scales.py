@@ -17,11 +17,11 @@ from accord.report.chart import Axis, Bars, Points, View
 from accord.report.palette import method_style, reference_style, single_style
 from accord.report.table import Column, Table
 from accord.studies import drawing, patients
-from accord.studies.judging import Claim, above, all_of, below, equivalent
+from accord.studies.judging import Claim, Test, above, all_of, below, equivalent
 from accord.studies.patients import TASKS, Data, Net
 from accord.studies.study import Array, Control, Results, Study, Work
 
-STEPS, BATCH = 800, 64
+STEPS, BATCH, CHECK_EVERY = 800, 64, 50
 STATIC = {"0.3": 0.3, "1": 1.0, "3": 3.0, "10": 10.0, "30": 30.0}  # weight of T1 times the variance of its targets
 # learning rates, of which the validation part chooses one: those of SGD follow the weights, so that the best of a pilot
 # run with a seed of its own lies inside; Adam does not feel the size of a loss
@@ -126,14 +126,15 @@ def measure(work: Work) -> list[dict[str, Any]]:
 
 
 def train(work: Work, data: Data, arm: Arm, optimizer: str, rate: float) -> dict[str, Any]:
-    """One training, and how good it is on the parts that it has not seen."""
+    """One training, how good it is on the parts that it has not seen, and on the way there."""
     net = Net(work.seed, arm.noise)
     trained = [p for p in net.parameters() if p.requires_grad]
     moves = torch.optim.SGD(trained, lr=rate) if optimizer == "SGD" else torch.optim.Adam(trained, lr=rate)
     balancer = accord.Balancer(net, arm.method, heads=arm.heads)
-    weights = np.ones(2)
-    began, steps = time.process_time(), 3 if work.smoke else STEPS
+    weights, steps, taken, spent = np.ones(2), 3 if work.smoke else STEPS, 0, 0.0
+    checks, looks = [*range(CHECK_EVERY, steps, CHECK_EVERY), steps], list[dict[str, float]]()
     for part in data.batches(BATCH, steps):
+        began = time.process_time()
         losses = {name: loss for name, loss in net.losses(part).items() if name in arm.tasks}
         if not all(bool(loss.isfinite()) for loss in losses.values()):
             break  # the rate is too high: its validation loss says so
@@ -141,8 +142,13 @@ def train(work: Work, data: Data, arm: Arm, optimizer: str, rate: float) -> dict
         moves.step()
         moves.zero_grad()
         weights = step.weights.numpy() if step.weights is not None and len(arm.tasks) == 2 else weights  # (2,)
-    cost = 1000 * (time.process_time() - began) / steps
-    return {"arm": arm.name, "rate": rate, "ms/step": cost} | described(net, data, arm, weights, rate)
+        taken, spent = taken + 1, spent + time.process_time() - began
+        if taken in checks:
+            looks.append(net.evaluate(data.test))  # not part of the cost
+    looks += [net.evaluate(data.test)] * (len(checks) - len(looks))  # what has diverged stays as it is
+    way = {f"{name} curve": [look[name] for look in looks] for name in ("T1 loss", "T2 accuracy")}
+    cost = {"ms/step": 1000 * spent / max(taken, 1), "checks": checks}
+    return {"arm": arm.name, "rate": rate} | cost | way | described(net, data, arm, weights, rate)
 
 
 def described(net: Net, data: Data, arm: Arm, weights: Any, rate: float) -> dict[str, Any]:
@@ -171,28 +177,41 @@ def tuned(results: Results, measure: str, optimizer: str = "SGD") -> Array:
     return values[found.argmin(axis=0), np.arange(values.shape[1])]
 
 
+def at_equal_cost(results: Results, measure: str, arm: str, optimizer: str) -> Array:
+    """(S,) a measure of an arm at the step that the CPU time of the sum's whole training pays for."""
+    at = {"arm": arm, "optimizer": optimizer}
+    budget = results.values("ms/step", arm="sum", optimizer=optimizer) / results.values("ms/step", **at)  # (S,)
+    checks, curves = results.curve("checks", **at), results.curve(f"{measure} curve", **at)  # (S, C) each
+    paid = np.minimum(budget, 1.0) * checks[:, -1]  # (S,) steps
+    return np.array([np.interp(*one) for one in zip(paid, checks, curves, strict=True)])
+
+
 def judge(results: Results) -> tuple[Claim, ...]:
     """See the rules of the claims."""
 
     def get(measure: str, arm: str, optimizer: str = "SGD") -> Array:
         return results.values(measure, arm=arm, optimizer=optimizer)
 
-    def raised(optimizer: str) -> Array:
-        return get("T2 accuracy", "inverse gradient", optimizer) - get("T2 accuracy", "sum", optimizer)
+    def raised(optimizer: str) -> Test:
+        base, paid = get("T2 accuracy", "sum", optimizer), ("T2 accuracy", "inverse gradient", optimizer)
+        return all_of(above("gain of T2 at equal steps", get(*paid) - base, RAISED),
+                      above("at equal cost", at_equal_cost(results, *paid) - base, RAISED))  # fmt: skip
 
     decades = {name: np.abs(get("decades", "uncertainty", name)) for name in RATES}
     t1, t2 = (get(name, "inverse gradient") for name in ("T1 loss", "T2 accuracy"))
     loop = "uncertainty from 0, in the loop"
     return (
         Claim("inverse gradient", "Weights inverse to the gradients save the task of small numbers, under SGD.",
-              f"supported if they raise T2's accuracy by {RAISED:g} over the sum, each at its own rate",
-              above("T2", raised("SGD"), RAISED)),
+              f"supported if they raise T2's accuracy by {RAISED:g} over the sum, each at its own rate, after as many "
+              "steps and also where they have cost as much CPU time as the sum's whole training; not supported if one "
+              "of the two gains is smaller",
+              raised("SGD")),
         Claim("at no cost", "They cost the task of large numbers nothing.",
               f"supported if T1's squared error is not higher than the sum's by {SAME:.0%}",
               below("relative difference of T1", t1 / get("T1 loss", "sum") - 1, SAME)),
         Claim("under Adam", "They do the same under Adam.",
-              f"supported if they raise T2's accuracy by {RAISED:g} there",
-              above("T2", raised("Adam"), RAISED)),
+              f"supported if they raise T2's accuracy by {RAISED:g} there, at equal steps and at equal cost",
+              raised("Adam")),
         Claim("static does as well", "One fixed weight, with a learning rate of its own, does as much as they do.",
               f"supported if the best of {len(STATIC)} static weights is equal within {NOISE:g} of accuracy and "
               f"{SAME:.0%} of squared error",
@@ -246,14 +265,18 @@ def tables(results: Results) -> tuple[Table, ...]:
             t1, t2 = results.values("T1 loss", **at), results.values("T2 accuracy", **at)
             delta = (1 - t1 / base["T1"] + t2 / base["T2"] - 1) / 2  # (S,), Delta-m: above 0 is better than alone
             cells = [drawing.text(results.values(measure, **at)) for measure in shown_measures]
+            cells += [drawing.text(at_equal_cost(results, measure, **at)) for measure in ("T1 loss", "T2 accuracy")]
             rows.append((f"{arm}, {optimizer}", "-" if "alone" in arm else drawing.text(delta), *cells))
     columns = ("arm", "Delta-m", "T1 squared error", "T2 accuracy", "T2 loss", "rate", "rate times weight of T1",
-               "rate times weight of T2", "decades from inverse loss", "rate at the edge", "ms/step")  # fmt: skip
+               "rate times weight of T2", "decades from inverse loss", "rate at the edge", "ms/step",
+               "T1 squared error at equal cost", "T2 accuracy at equal cost")  # fmt: skip
     caption = (
         f"{patients.TEST} test patients; means over seeds with 95 % intervals. {STEPS} steps; three rates for each "
         "arm, chosen on the validation part by the sum of both losses over chance. "
         "Decades: how far the ratio of the weights is from that of inverse losses. Delta-m: against each task alone "
-        "under SGD. With so few patients ten seeds are the least: look at both sets together."
+        "under SGD. At equal cost: where an arm has used as much CPU time as the whole training with the sum, read off "
+        f"the line between looks at the test patients at every {CHECK_EVERY}th step; ms/step leaves evaluation out. "
+        "With so few patients ten seeds are the least: look at both sets together."
     )
     return (Table("Every arm at its own learning rate", tuple(map(Column, columns)), tuple(rows), caption),)
 
@@ -273,6 +296,7 @@ STUDY = Study(
         Control(
             "a learning rate of its own for every arm", "that a weighting wins or loses by the length of its steps"
         ),
+        Control("equal CPU time", "that a weighting wins by costing more: it is also read where the sum's budget ends"),
         Control("heads apart", "that a weighting works by what it does to the heads"),
         Control("inverse losses in closed form", "that learning the uncertainties adds something"),
         Control("each task alone", "that T2 cannot be learned, or T1 not better"),
