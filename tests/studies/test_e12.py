@@ -16,13 +16,14 @@ from accord.studies.mixed_edges import EDGES, OPERATIONS, Mixed, scans, table, t
 from accord.studies.study import Results, Work
 
 
-def made(*, priority=0.0, total=0.0, chance=0.0, angles=(-0.1, -0.6), wrong=0.0):
+def made(*, priority=0.0, stopped=None, total=0.0, chance=0.0, angles=(-0.1, -0.6), wrong=0.0):
     """Results by hand, over five seeds: errors of the methods are 0.1 minus these gains, at equal costs."""
     rows = []
     for seed in range(5):
         wiggle = 0.001 * seed
         for at, pressure in enumerate(e12.PRESSURES):
-            for method, gain in ((e12.SUM, total), (e12.FIRST, priority), ("random", chance)):
+            short = priority if stopped is None else stopped  # at equal time
+            for method, gain in ((e12.SUM, total), (e12.FIRST, priority), (e12.STOPPED, short), ("random", chance)):
                 row = {"seed": seed, "method": method, "point": at, "pressure": pressure, "cost": 0.1 * (at + 1)}
                 cosine = float(np.interp(at, (0, 4), angles)) + wiggle
                 rows.append(row | {"error": 0.1 - gain - wiggle, "cosine whole": cosine})
@@ -50,8 +51,13 @@ def test_a_priority_that_wins_over_the_sum_but_not_over_chance_is_no_success():
     assert words(made(priority=0.02, total=0.05))["search"] == "supported"  # the sum's search was worth it
 
 
-def test_equal_fronts_decide_nothing_and_undefined_angles_neither():
-    assert words(made())["front"] == "inconclusive"
+def test_a_priority_that_wins_by_its_time_alone_or_by_next_to_nothing_is_no_success():
+    assert words(made(priority=0.05, stopped=0.02, total=0.02))["front"] == "not supported"
+    assert words(made(priority=0.025, total=0.02))["front"] == "not supported"  # half a point of error
+
+
+def test_equal_fronts_are_no_gain_and_undefined_angles_decide_nothing():
+    assert words(made())["front"] == "not supported"
     assert words(made(angles=(math.nan, math.nan)))["pressure"] == "inconclusive"
     four = Results([row for row in made(priority=0.05).rows if row["seed"] < 4])
     assert set(words(four).values()) == {"inconclusive"}

@@ -19,6 +19,7 @@ from accord.studies.study import Results, Work
 
 SEEDS = range(5)
 WIGGLE = (-0.01, 0.005, 0.0, -0.005, 0.01)  # of the seeds, around each mean
+TIMED = {"ms/step": 8.0, "steps": [500.0, 1000.0], "diversity curve": [1.2, 1.2]}  # twice as dear as a sum of 4 ms
 
 
 def results(arms):
@@ -26,7 +27,10 @@ def results(arms):
     rows = []
     for seed in SEEDS:
         for arm, row in arms.items():
-            noisy = {name: value + WIGGLE[seed] * (1 + i) for i, (name, value) in enumerate(row.items())}
+            noisy = {
+                name: value if isinstance(value, list) else value + WIGGLE[seed] * (1 + i)
+                for i, (name, value) in enumerate(row.items())
+            }
             rows.append({"seed": seed, "arm": arm, **noisy})
     return Results(rows)
 
@@ -44,11 +48,15 @@ def acgan(**changes):
         }
         for weight in e09a_acgan.WEIGHTS
     }  # fmt: skip
-    arms[e09a_acgan.PROTECT] = {"diversity": 0.55, "class accuracy": 0.94}
+    arms[e09a_acgan.PROTECT] = {"diversity": 0.55, "class accuracy": 0.94} | TIMED
+    arms[e09a_acgan.MATCHED] = {"diversity": 0.55, "class accuracy": 0.94}
+    arms[e09a_acgan.sweep(5.0)] |= {"ms/step": 4.0}
+    names = {
+        "PROTECT": e09a_acgan.PROTECT, "MATCHED": e09a_acgan.MATCHED,
+        "ONE": e09a_acgan.sweep(1.0), "HIGH": e09a_acgan.sweep(5.0),
+    }  # fmt: skip
     for arm, changed in changes.items():
-        arms[{"PROTECT": e09a_acgan.PROTECT, "ONE": e09a_acgan.sweep(1.0), "HIGH": e09a_acgan.sweep(5.0)}[arm]] |= (
-            changed
-        )
+        arms[names[arm]] |= changed
     return words(e09a_acgan, arms)
 
 
@@ -64,6 +72,9 @@ def test_acgan_as_the_survey_says():
         ("conflict in the discriminator", {"ONE": {"D corrected": 0.0}}),
         ("projection", {"PROTECT": {"diversity": 0.2}}),
         ("projection", {"PROTECT": {"diversity": 0.45, "class accuracy": 0.8}}),  # a smaller weight does as well
+        ("projection", {"PROTECT": {"diversity curve": [0.2, 0.55]}}),  # good, but too dear
+        ("projection", {"MATCHED": {"diversity": 0.2}}),  # good, as its steps are shorter
+        ("projection", {"MATCHED": {"diversity": 0.45, "class accuracy": 0.8}}),
     ],
 )
 def test_acgan_otherwise(claim, changes):
@@ -123,14 +134,17 @@ def perceptual(**changes):
             "early perceptual": 0.9, "late perceptual": -0.3, "late matching": 0.4, "diversity": 0.9, "nearness": -0.5,
         },
         study.MATCHING: {"diversity": 0.9, "missing": 0.1},
-        study.PROTECT: {"diversity": 0.85, "nearness": -0.55},
+        study.PROTECT: {"diversity": 0.85, "nearness": -0.55} | TIMED,
+        study.MATCHED: {"diversity": 0.85, "nearness": -0.55},
         **{study.sweep(w): {"diversity": 0.6 - 0.2 * w, "nearness": -0.7, "missing": 0.9} for w in study.WEIGHTS},
     }  # fmt: skip
+    arms[study.ONE] |= {"ms/step": 4.0}
+    names = {
+        "RATIO": "perceptual, 256 points", "ALONE": study.ALONE, "ONE": study.ONE, "PROTECT": study.PROTECT,
+        "MATCHED": study.MATCHED,
+    }  # fmt: skip
     for arm, changed in changes.items():
-        name = {"RATIO": "perceptual, 256 points", "ALONE": study.ALONE, "ONE": study.ONE, "PROTECT": study.PROTECT}[
-            arm
-        ]
-        arms[name] |= changed
+        arms[names[arm]] |= changed
     return words(study, arms)
 
 
@@ -138,7 +152,10 @@ def test_perceptual_loss_as_the_survey_says():
     found = perceptual()
     assert found.pop("projection") == "not supported"  # no better than no perceptual loss at all
     assert set(found.values()) == {"supported"}
-    assert perceptual(PROTECT={"diversity": 1.2})["projection"] == "supported"
+    better = {"PROTECT": {"diversity": 1.2}, "MATCHED": {"diversity": 1.2}}
+    assert perceptual(**better)["projection"] == "supported"
+    for arm, worse in (("MATCHED", {"diversity": 0.6}), ("PROTECT", {"diversity": 1.2, "diversity curve": [0.2, 1.2]})):
+        assert perceptual(**{**better, arm: worse})["projection"] == "not supported"  # shorter steps, or dearer ones
 
 
 @pytest.mark.parametrize(

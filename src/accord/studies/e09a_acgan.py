@@ -13,7 +13,7 @@ from accord.report.table import Table
 from accord.studies import gan_pages as pages
 from accord.studies.digit_gan import Batch, Gan, Losses, adversarial_d, adversarial_g, features, scans, train
 from accord.studies.gan_measures import Judge, at_equal_cost, conflict_row, over_the_sweep
-from accord.studies.judging import Claim, above, all_of, below
+from accord.studies.judging import Claim, Test, above, all_of, below
 from accord.studies.study import Control, Results, Study, Work
 
 STEPS, CHECK, LOOK = 1000, 200, 25
@@ -23,7 +23,7 @@ HIGH = 5.0  # where projections are tried
 FALLS = 0.0  # diversity from weight to weight: any fall counts
 CONFLICT = 0.0  # of the generator's cosine at the highest weight
 PULLED_APART = -0.1  # the discriminator's cosine without noise: what lies above is no conflict worth a remedy
-RESTORED = 0.5  # share of the diversity lost between the weights 0.5 and 5 that a projection gives back
+RESTORED = 0.5  # share of the diversity lost between the weights 0.5 and 5 that a projection gives back: all its forms
 
 
 def sweep(weight: float) -> str:
@@ -97,9 +97,15 @@ def judge(results: Results) -> tuple[Claim, ...]:
     def diversity(arm: str) -> Any:
         return results.values("diversity", arm=arm)  # (S,)
 
+    def restored(name: str, values: Any) -> Test:
+        return above(f"{name}: restored beyond one half", values - high - RESTORED * lost, 0.0)
+
     low, one, high = (diversity(sweep(weight)) for weight in (0.5, 1.0, HIGH))
     lost = low - high  # (S,)
-    gap = over_the_sweep(results, PROTECT, [sweep(w) for w in WEIGHTS], "class accuracy", "diversity")
+    gaps = {
+        name: over_the_sweep(results, arm, [sweep(w) for w in WEIGHTS], "class accuracy", "diversity")
+        for name, arm in (("equal steps", PROTECT), ("equal length", MATCHED))
+    }
     cosine = results.values("G cosine", arm=sweep(HIGH))
     return (
         Claim(
@@ -126,11 +132,14 @@ def judge(results: Results) -> tuple[Claim, ...]:
         Claim(
             "projection",
             "Protecting the adversarial loss by a projection restores variety, beyond what a smaller weight does.",
-            "supported if AGEM at weight 5 restores half of what is lost from weight 0.5 to 5, and lies above the "
-            "curve of the static weights at its class accuracy",
+            "supported if AGEM at weight 5 restores half of what is lost from weight 0.5 to 5 (after equal steps, "
+            "when its time is that of the sum, and when its direction is as long as the sum), and lies above the curve "
+            "of the static weights at its class accuracy, also when as long as the sum",
             all_of(
-                above("restored beyond one half", diversity(PROTECT) - high - RESTORED * lost, 0.0),
-                above("above the static weights", gap, 0.0),
+                restored("equal steps", diversity(PROTECT)),
+                restored("equal time", at_equal_cost(results, "diversity curve", PROTECT, sweep(HIGH))),
+                restored("equal length", diversity(MATCHED)),
+                *(above(f"{name}: above the static weights", gap, 0.0) for name, gap in gaps.items()),
             ),
         ),
     )
