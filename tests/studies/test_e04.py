@@ -18,9 +18,10 @@ from accord.studies.study import Results, Work
 NOISE = (0.003, -0.002, 0.001, 0.0, -0.002)
 
 
-def results(gains, tuned=0.1, equal_cost=-0.2, growth=-0.1, seeds=5):
+def results(gains, tuned=0.1, equal_cost=-0.2, growth=-0.1, seeds=5, tuned_cost=None):
     """Rows in which each control is so much worse than the schedule; ``gains`` by arm, and by place and arm."""
     rows = []
+    costs = equal_cost if isinstance(equal_cost, dict) else dict.fromkeys(e04.PLACES, equal_cost)
 
     def add(seed, place, arm, worst, **more):
         noise = NOISE[seed] * (1 + len(arm) % 3)
@@ -31,10 +32,11 @@ def results(gains, tuned=0.1, equal_cost=-0.2, growth=-0.1, seeds=5):
             add(seed, place, "schedule", 0.0, **{"loss at equal cost": 1.0})
             for arm in e04.ARMS:
                 gain = gains.get((place, arm), gains.get(arm, 0.0))
-                add(seed, place, arm, gain, **{"worst validation loss": 1 + equal_cost + NOISE[seed]})
+                add(seed, place, arm, gain, **{"worst validation loss": 1 + costs.get(place, -0.2) + NOISE[seed]})
         for variant, _ in e04.GROWTH:
             add(seed, variant, "schedule", -growth)
-        add(seed, "weights", "tuned weights", tuned)
+        own = costs[e04.WEIGHTED[0]] if tuned_cost is None else tuned_cost
+        add(seed, "weights", "tuned weights", tuned, **{"worst validation loss": 1 + own + NOISE[seed]})
     return Results(rows)
 
 
@@ -67,6 +69,25 @@ def test_tuned_weights_refuse_it_where_they_were_tuned():
     gains = dict.fromkeys(e04.ARMS, -0.1) | {(e04.WEIGHTED[0], arm): 0.1 for arm in e04.ARMS}
     assert words(results(gains))["schedule"] == "supported"
     assert words(results(gains, tuned=-0.1))["schedule"] == "not supported"
+
+
+def test_tuned_weights_refuse_that_it_is_worth_its_cost_where_they_were_tuned():
+    there = dict.fromkeys(e04.WEIGHTED, 0.1)
+    assert words(results({}, equal_cost=there))["cost"] == "supported"
+    assert words(results({}, equal_cost=there, tuned_cost=-0.1))["cost"] == "not supported"
+    elsewhere = {"w=4, lr=0.3": 0.1} | dict.fromkeys(e04.WEIGHTED, 0.0)
+    assert words(results({}, equal_cost=elsewhere, tuned_cost=-0.1))["cost"] == "supported"
+
+
+def test_what_is_told_is_a_control_that_decides():
+    """Not the lowest mean, if its interval decides nothing."""
+    found = results(dict.fromkeys(e04.ARMS, 0.0))
+    rows = [dict(row) for row in found.rows]
+    for row in rows:
+        if row["place"] == "w=4, lr=0.3" and row["arm"] == "sorted":
+            row["worst loss"] += (-9.0, 8.0, -9.0, 9.0, -1.0)[row["seed"]]
+    told = next(part for part in e04.judge(Results(rows))[0].test.found.split("; ") if part.startswith("w=4"))
+    assert "sorted" not in told
 
 
 def test_one_place_is_enough_and_says_so():

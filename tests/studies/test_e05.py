@@ -12,7 +12,8 @@ from accord.studies.study import Results, Work
 NOISE = (0.001, -0.001, 0.0005, 0.0, -0.0005)
 
 
-def results(change=0.05, random=0.0, gain=0.2, seeds=5):
+def results(change=0.05, random=0.0, gain=0.2, paid=0.2, tuned=1.0, seeds=5):
+    """``gain`` of Nesterov's method after as many steps, ``paid`` after as much time; the loss of ``tuned`` weights."""
     rows = []
     for seed in range(seeds):
         for width in e05.WIDTHS:
@@ -21,7 +22,11 @@ def results(change=0.05, random=0.0, gain=0.2, seeds=5):
             noisy = {f"change {p}": value + NOISE[seed] * (k + 1) for k, (p, value) in enumerate(changes.items())}
             rows.append({**at, "kind": "probe", **noisy})
             for arm, loss in (("heavy ball", 1.0), ("NAG", 1 - gain + NOISE[seed]), ("SGD", 1.0)):
-                rows.append({**at, "kind": "train", "arm": arm, "worst loss": loss})
+                found = {"worst loss": loss, "worst validation loss": loss}
+                found["loss at equal cost"] = 1 - paid + NOISE[seed] if arm == "NAG" else loss
+                rows.append({**at, "kind": "train", "arm": arm, **found})
+        found = {"worst loss": tuned, "worst validation loss": tuned}
+        rows.append({"seed": seed, "width": 4, "kind": "train", "arm": "tuned weights", **found})
     return Results(rows)
 
 
@@ -56,6 +61,20 @@ def test_what_refuses_alignment(numbers, word):
 
 def test_a_worse_nesterov_is_not_supported():
     assert words(results(gain=-0.3))["training w=16"] == "not supported"
+
+
+def test_a_gain_that_is_bought_with_time_is_none():
+    found = words(results(paid=-0.1))
+    assert found["training w=4"] == found["training w=16"] == "not supported"
+
+
+def test_tuned_weights_refuse_the_gain_where_they_were_tuned():
+    found = words(results(tuned=0.7))
+    assert found["training w=4"] == "not supported"
+    assert found["training w=16"] == "supported"
+    rules = {claim.name: claim.rule for claim in e05.judge(results())}
+    assert "over the tuned weights" in rules["training w=4"]
+    assert "no weights were tuned" in rules["training w=16"]
 
 
 def test_the_sabotage_replaces_the_momentum_and_nothing_else():
