@@ -144,11 +144,15 @@ def test_the_page_opens_with_all_problems(suite):
     assert 'id="all"' not in page.render(suite.studies[:1])
 
 
-def test_figures_over_all_problems(tmp_path):
+def test_figures_over_all_problems(tmp_path, monkeypatch):
+    """Beside those of each problem, of which one will do here: test_figures.py draws them all."""
+    monkeypatch.setattr(figures, "PLOTS", (learning,))
     suite = stored(tmp_path / "runs", (4, 5), methods=METHODS[:2], seeds=2, singles=False)
     runs = [trial.run for study in suite.studies for arm in study.arms for trial in arm.trials]
     found = {path.name for path in figures.write(runs, tmp_path / "figures")}
     assert {"all-mean_rank.pdf", "all-performance_profile.png", "all-conflict_gain.pdf"} <= found
+    of_each = {f"digits-epochs-{n}-learning-training-loss.pdf" for n in (4, 5)}
+    assert of_each == {name for name in found if name.endswith("learning-training-loss.pdf")}
 
 
 def test_the_pareto_front_by_trying_all_pairs(make):
