@@ -136,6 +136,13 @@ def _curves(panel: Curves, axes: Axes) -> None:
         places = log_ticks(*panel.extent)
         axes.set_yticks(places, [f"{place:g}" for place in places])
         axes.yaxis.set_minor_locator(NullLocator())
+    values = np.concatenate([curve.x for curve in panel.curves]) if panel.curves else np.empty(0)  # (N,)
+    if panel.x.log and len(values):
+        places = log_ticks(float(values.min()), float(values.max()))
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+        axes.xaxis.set_minor_locator(NullLocator())
+    elif not panel.x.share and np.array_equal(values, np.round(values)):  # steps, phases: nothing happens between them
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 @_draw.register
@@ -279,7 +286,7 @@ def _axes(axes: Axes, x: Axis, y: Axis) -> None:
 def _ticks(axes: Axes, side: str, names: Sequence[str], most: int) -> None:
     step = max(1, math.ceil(len(names) / most))
     places = list(range(0, len(names), step))
-    labels = [_safe(label) for label in ticks(names)[::step]]
+    labels = [_safe(label) for label in ticks(names, 22 if side == "x" else 28)[::step]]
     crowded = side == "x" and sum(map(len, labels)) > 34
     turn = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
     getattr(axes, f"set_{side}ticks")(places, labels, **turn)
