@@ -48,6 +48,7 @@ class Browser:
         self.timeout = timeout
         self.buffer, self.number = b"", 0
         self.events: list[dict[str, Any]] = []
+        self.left: object = None  # for whoever shares it: what the last one says of the page that is open now
         theirs_in, self.out = os.pipe()
         self.inlet, theirs_out = os.pipe()
 
@@ -119,6 +120,7 @@ class Browser:
     def open(self, page: Path, width: int, height: int = 900, dark: bool = False, mobile: bool = False) -> None:
         """Open a file at a size; returns when it is loaded."""
         self.events.clear()
+        self.left = None
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])

@@ -43,18 +43,20 @@ def hostile(tmp_path_factory):
     return page.write(sample.read(root / "runs"), root / "report.html")
 
 
-def shown(browser, path, **settings):
-    """Open a page and draw everything on it."""
-    browser.open(path, **settings)
-    browser.evaluate(SCROLL)
-    browser.until(DRAWN)
+def shown(browser, path, width=1280):
+    """Open a page and draw everything on it, unless the test before left it so."""
+    if browser.left != (path, width):
+        browser.open(path, width=width, mobile=width < 500)
+        browser.evaluate(SCROLL)
+        browser.until(DRAWN)
+        browser.left = path, width
 
 
-@pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("name", ["report", "hostile"])
+@pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_and_the_console_is_silent(browser, request, name, width):
     path = request.getfixturevalue(name)
-    shown(browser, path, width=width, mobile=width < 500)
+    shown(browser, path, width)
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.evaluate("innerWidth") == width
     wide = "[...document.querySelectorAll('.plot')].filter((p) => p.getBoundingClientRect().right > innerWidth).length"
@@ -63,24 +65,25 @@ def test_the_page_fits_and_the_console_is_silent(browser, request, name, width):
     assert browser.requests() == [path.resolve().as_uri()]
 
 
-def test_every_plot_has_marks(browser, report):
-    shown(browser, report, width=1280)
-    assert browser.evaluate("document.querySelectorAll('.plot').length") > 20
-    empty = """[...document.querySelectorAll('.plot')].filter((plot) =>
-      !plot.querySelector('.scatterlayer path, .barlayer path, .heatmaplayer image')).length"""
-    assert browser.evaluate(empty) == 0
-
-
 def test_names_do_nothing(browser, hostile):
-    shown(browser, hostile, width=1280)
+    shown(browser, hostile)
     assert browser.evaluate("document.querySelectorAll('.plot img, .plot script, .plot b, h4 b').length") == 0
     titles = browser.evaluate("[...document.querySelectorAll('#p0-losses_time h4')].map((title) => title.textContent)")
     assert titles[0] == "<script>alert(1)</script>"
     assert not [event for event in browser.events if event.get("method") == "Page.javascriptDialogOpening"]
 
 
+def test_every_plot_has_marks(browser, report):
+    shown(browser, report)
+    assert browser.evaluate("document.querySelectorAll('.plot').length") > 20
+    empty = """[...document.querySelectorAll('.plot')].filter((plot) =>
+      !plot.querySelector('.scatterlayer path, .barlayer path, .heatmaplayer image')).length"""
+    assert browser.evaluate(empty) == 0
+
+
 def test_one_choice_switches_all_charts_of_a_method(browser, report):
-    shown(browser, report, width=1280)
+    shown(browser, report)
+    browser.left = None  # it is changed here
     cell = "document.querySelector('#p0-pair_cosine .heatmaplayer').textContent"
     before = browser.evaluate(cell)
     browser.evaluate("document.querySelectorAll('.bar input')[3].click()")
@@ -100,7 +103,8 @@ def test_the_choice_works_from_the_keyboard(browser, report):
 
 
 def test_a_series_can_be_hidden_everywhere(browser, report):
-    shown(browser, report, width=1280)
+    shown(browser, report)
+    browser.left = None  # it is changed here
     browser.evaluate("document.querySelector('#p0-losses_time .legend button').click()")
     hidden = """[...document.querySelectorAll('#p0-losses_time .plot')].map((plot) =>
       plot.data.filter((trace) => trace.visible === false).map((trace) => trace.meta))"""

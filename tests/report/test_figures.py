@@ -13,7 +13,7 @@ import sample
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     root = tmp_path_factory.mktemp("figures")
-    two = sample.Sample(methods=["CAGrad(c=0.5)"], seeds=2, probes=10)
+    two = sample.Sample(tasks=["left", "right"], methods=["CAGrad(c=0.5)"], seeds=2, probes=10)
     runs = sample.read(sample.write(root / "runs", two))
     before = dict(mpl.rcParams)
     paths = figures.write(runs, root / "figures")
