@@ -48,6 +48,7 @@ def of(tmp_path, monkeypatch):
         ('"""Help."""', '"""Other words."""', False),
         ("# a comment", "# another one", False),
         ("return THRESHOLD", "return 2 * THRESHOLD", False),
+        ("return helper(1), data", "judge = 1\n    return helper(judge), data", True),
         ("two_digits import data", "two_digits import train as data", True),
     ],
 )
@@ -63,3 +64,18 @@ def test_what_is_shared_between_studies_counts(monkeypatch):
     fingerprint("accord.studies.e01_dominance")
     assert "accord.studies.two_digits" in found
     assert "accord.studies.judging" not in found
+
+
+def test_a_local_name_is_not_what_the_file_calls_so(of):
+    """``judge`` in ``measure`` may be a net: the rules of judgement are still none of its business."""
+    text = TEXT.replace("return helper(1), data", "judge = 1\n    return [helper(judge) for THRESHOLD in data]")
+    assert of(text) == of(text.replace("THRESHOLD = 5", "THRESHOLD = 6"))
+    assert of(text) == of(text.replace("return THRESHOLD", "return None"))
+
+
+def test_defaults_decorators_and_bases_count(of):
+    text = TEXT.replace(
+        "def helper(x):",
+        "class Base:\n    size = THRESHOLD\n\nclass Part(Base):\n    pass\n\ndef helper(x, part=Part):",
+    )
+    assert of(text) != of(text.replace("THRESHOLD = 5", "THRESHOLD = 6"))

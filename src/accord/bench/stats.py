@@ -32,7 +32,12 @@ class Interval(NamedTuple):
         return (self.high - self.low) / 2
 
     def __str__(self) -> str:
-        return f"{self.mean:.3g}" if math.isnan(self.low) else f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        mean, low, high = map(_short, self[:3])
+        return mean if math.isnan(self.low) else f"{mean} [{low}, {high}]"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"  # 3146, not 3.15e+03
 
 
 def interval(values: Iterable[float], level: float = LEVEL) -> Interval:

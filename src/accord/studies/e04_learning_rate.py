@@ -205,7 +205,7 @@ def charts(results: Results) -> tuple[View, ...]:
         View("Gain over each control, other widths and the de-noised cosine", gains[3:]),
         View(
             "Worst task's validation loss, width 8, rate 0.3",
-            (Curves("Training", Axis("step"), Axis("worst validation loss (nats)", log=True), way),),
+            (Curves("Training", Axis("step"), Axis("worst validation loss (nats)"), way),),
         ),
     )
 

@@ -255,7 +255,7 @@ def _incidence(results: Results, c0: int) -> Bars:
         found = [interval(results.values(f"conflict, {p}", c0=c0, arm=arm).tolist()) for p in PHASES]
         means, low, high = (np.array([f[n] for f in found]) for n in range(3))
         bars.append(Bar({SUM: "one loss"}.get(arm, arm), means, task_style(k), low, high))
-    return Bars("Negative cosines between branches, mini-batches", PHASES, tuple(bars), Axis("share", share=True), 1.0)
+    return Bars("Negative cosines, mini-batches", PHASES, tuple(bars), Axis("share", share=True), 1.0)
 
 
 def _cosine(results: Results, c0: int) -> Curves:

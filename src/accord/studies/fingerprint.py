@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import symtable
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,12 +43,14 @@ def fingerprint(module: str, name: str = "measure") -> str:
             continue
         node = defined[place[1]]
         found[place] = _code(node)
+        used = _used(node)
+        here, files = used & defined.keys(), used & imported.keys()
         for part in ast.walk(node):
-            if isinstance(part, ast.Name) and part.id in defined:
+            if isinstance(part, ast.Name) and part.id in here:
                 open_.append((place[0], part.id))
-            elif isinstance(part, ast.Name) and part.id in imported:
+            elif isinstance(part, ast.Name) and part.id in files:
                 open_.append(imported[part.id])
-            elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id in imported:
+            elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name) and part.value.id in files:
                 open_.append((".".join(imported[part.value.id]), part.attr))  # two_digits.train
     text = "\n".join(f"{m}.{n} {code}" for (m, n), code in sorted(found.items()))
     return hashlib.sha256(text.encode()).hexdigest()
@@ -72,6 +76,18 @@ def _names(module: str) -> tuple[dict[str, ast.stmt], dict[str, tuple[str, str]]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(STUDIES):
             imported |= {alias.asname or alias.name: (node.module or "", alias.name) for alias in node.names}
     return defined, imported
+
+
+def _used(node: ast.stmt) -> set[str]:
+    """The names that a definition takes from its file: not the local ones that happen to be called the same."""
+
+    def referred(table: symtable.SymbolTable) -> Iterator[str]:
+        top = table.get_type() == "module"
+        yield from (one.get_name() for one in table.get_symbols() if one.is_referenced() and (top or one.is_global()))
+        for inner in table.get_children():
+            yield from referred(inner)
+
+    return set(referred(symtable.symtable(ast.unparse(node), "study", "exec")))
 
 
 def _code(node: ast.AST) -> str:
