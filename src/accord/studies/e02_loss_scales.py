@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import accord
-from accord.report.chart import Axis, Bars, Points, View
+from accord.report.chart import Axis, Intervals, Points, View
 from accord.report.palette import method_style, reference_style, single_style
 from accord.report.table import Column, Table
 from accord.studies import drawing, patients
@@ -232,13 +232,13 @@ def charts(results: Results) -> tuple[View, ...]:
     both = [arm for arm in arms if results.where(arm=arm, optimizer="Adam")]
     alone = {task: results.values(measure, arm=f"{task} alone", optimizer="SGD")
              for task, measure in zip(TASKS, ("T1 loss", "T2 accuracy"), strict=True)}  # fmt: skip
-    bars = tuple(
-        Bars(title, tuple(both), tuple(
-            drawing.bar(name, [results.values(measure, arm=arm, optimizer=name) for arm in both], method_style(i))
-            for i, name in enumerate(RATES)), axis)
-        for title, measure, axis in (
-            ("T1: progression", "T1 over variance", Axis("squared error over variance")),
-            ("T2: sex", "T2 accuracy", Axis("accuracy", share=True)),
+    rows = tuple(
+        Intervals(title, axis, tuple(
+            drawing.estimate(f"{arm}, {name}", results.values(measure, arm=arm, optimizer=name), method_style(i))
+            for arm in both for i, name in enumerate(RATES)), level)
+        for title, measure, axis, level in (
+            ("T1: progression; line: the mean", "T1 over variance", Axis("squared error over variance"), 1.0),
+            ("T2: sex; line: a coin", "T2 accuracy", Axis("accuracy", share=True), 0.5),
         )
     )  # fmt: skip
     points = []
@@ -250,7 +250,7 @@ def charts(results: Results) -> tuple[View, ...]:
     corner = (float(np.nanmean(t1)), float(np.nanmean(t2)), "each alone")
     plane = Points("SGD, each arm at its own rate", Axis("squared error of T1"), Axis("accuracy of T2"),
                    tuple(points), corner)  # fmt: skip
-    return View("Both tasks by arm and optimiser", bars), View("Left and up is better", (plane,))
+    return View("Both tasks by arm and optimiser", rows), View("Left and up is better", (plane,))
 
 
 def tables(results: Results) -> tuple[Table, ...]:

@@ -17,11 +17,11 @@ from sklearn.preprocessing import StandardScaler
 
 import accord
 from accord import noise
-from accord.report.chart import Axis, Bars, Intervals, Points, View
+from accord.report.chart import Axis, Intervals, Points, View
 from accord.report.palette import method_style, single_style
 from accord.report.table import Column, Table
 from accord.studies import pretraining
-from accord.studies.drawing import bar, estimate, point, text
+from accord.studies.drawing import estimate, point, text
 from accord.studies.judging import Claim, above, below
 from accord.studies.study import Control, Results, Study, Work
 
@@ -213,13 +213,21 @@ def charts(results: Results) -> tuple[View, ...]:
     accuracy = Axis("probe accuracy", share=True)
     marks = tuple(
         point(
-            mix, results.values("raw", mix=mix), results.values("probe accuracy", mix=mix),
-            method_style(len(_objectives(mix)) - 2),
+            f"{len(_objectives(mix))} objectives", results.values("raw", mix=mix),
+            results.values("probe accuracy", mix=mix), method_style(len(_objectives(mix)) - 2), note=mix,
         )
         for mix in MIXES
     )  # fmt: skip
     cells = (*SINGLE, NONE, *MIXES)
-    bars = (bar("probe", [results.values("probe accuracy", mix=mix) for mix in cells], single_style()),)
+    reached = tuple(
+        estimate(
+            mix,
+            results.values("probe accuracy", mix=mix),
+            method_style(len(_objectives(mix)) - 2) if mix in MIXES else single_style(),
+        )
+        for mix in cells
+    )
+    untrained = float(np.mean(results.values("probe accuracy", mix=NONE)))
     rows = (
         estimate("raw cosine", _relation(results, "raw"), method_style(0)),
         estimate("raw cosine, mixes of one size", _left_over(results), method_style(1)),
@@ -227,7 +235,7 @@ def charts(results: Results) -> tuple[View, ...]:
     )
     return (
         View("Accuracy against agreement", (Points("Mixes", Axis("mean raw cosine"), accuracy, marks),)),
-        View("Accuracy", (Bars("Topic of unseen sentences", cells, bars, accuracy),)),
+        View("Accuracy", (Intervals("Topic of unseen sentences; line: untrained", accuracy, reached, untrained),)),
         View("Correlation", (Intervals("With probe accuracy", Axis("Spearman's correlation"), rows, 0.0, (-1, 1)),)),
     )
 
