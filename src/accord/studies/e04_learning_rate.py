@@ -289,5 +289,5 @@ STUDY = Study(
     charts=charts,
     tables=tables,
     sabotages=SABOTAGES,
-    seconds=60.0,
+    seconds=77.0,
 )

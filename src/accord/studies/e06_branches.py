@@ -321,5 +321,5 @@ STUDY = Study(
         "wrong sign": "The middle branch's part is measured with the wrong sign: branches must now conflict.",
         "same targets": "Branches with targets of their own all learn the digit: the positive control must fail.",
     },
-    seconds=75.0,
+    seconds=78.0,
 )

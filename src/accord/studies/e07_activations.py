@@ -314,5 +314,5 @@ STUDY = Study(
     charts=charts,
     tables=tables,
     sabotages=SABOTAGES,
-    seconds=62.0,
+    seconds=64.0,
 )

@@ -301,5 +301,5 @@ STUDY = Study(
         NO_OPPONENT: "The adversarial loss is replaced by the squared error: `conflict` is then not supported.",
         NO_PROJECTION: "Priority is replaced by the plain sum: `chord` can then not be supported.",
     },
-    seconds=192.0,
+    seconds=180.0,
 )

@@ -279,5 +279,5 @@ STUDY = Study(
         OPPOSED: "NSP is replaced by the negative of MLM; 'MLM-NSP orthogonal' must become not supported, and "
         "'conflict' supported."
     },
-    seconds=95.0,
+    seconds=163.0,
 )

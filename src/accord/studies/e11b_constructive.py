@@ -281,5 +281,5 @@ STUDY = Study(
     charts=charts,
     tables=tables,
     sabotages={SHUFFLED: "The probe's topics are shuffled; 'the probe works' must become not supported."},
-    seconds=105.0,
+    seconds=165.0,
 )
