@@ -142,7 +142,7 @@ def _curves(panel: Curves, axes: Axes) -> None:
         axes.set_xticks(places, [f"{place:g}" for place in places])
         axes.xaxis.set_minor_locator(NullLocator())
     elif not panel.x.share and np.array_equal(values, np.round(values)):  # steps, phases: nothing happens between them
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
 
 
 @_draw.register

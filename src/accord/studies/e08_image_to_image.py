@@ -224,7 +224,7 @@ def charts(results: Results) -> tuple[View, ...]:
         for method, r in arms(results):
             x, y = (results.values(name + behind, method=method, ratio=r) for name in ("L1", "texture"))
             marks.append(point(method, x, y, STYLES[method], f"ratio {r:g}" if r else ""))
-        axes = Axis("mean absolute error"), Axis("texture, share of the real one")
+        axes = Axis("mean absolute error"), Axis("texture, share of the real one", log=True)
         views.append(View(label, (Points("Fidelity and texture", *axes, tuple(marks), (None, 1.0, "real")),)))
     gain = [bar(m, [volumes(results, m, RATIOS[m])], STYLES[m]) for m in (SUM, FIRST)]
     time = [

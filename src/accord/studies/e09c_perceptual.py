@@ -305,7 +305,7 @@ def tables(results: Results) -> tuple[Table, ...]:
 
 STUDY = Study(
     name="E09c",
-    title="Perceptual loss: agreement first, conflict at the end",
+    title="Perceptual loss: does it still push where the generator is right?",
     question="Does a loss that asks every sample to resemble a random real one fight the adversarial loss, and when: "
     "from the start, or only where the adversarial training has come to rest?",
     survey="The survey names the perceptual loss as a companion that pulls elsewhere than the adversarial one. "
