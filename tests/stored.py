@@ -90,4 +90,4 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, f"no {what}"
-        time.sleep(0.002)
+        time.sleep(0.02)

@@ -176,7 +176,7 @@ def test_stopped_and_killed_studies_go_on(tmp_path, number):
         time.sleep(0.05)
     group = os.getpgid(process.pid)
     os.kill(process.pid, number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=240)
     assert process.returncode == (130 if number == signal.SIGINT else -9)
     assert b"Traceback" not in error
     while True:  # the workers are gone
