@@ -87,7 +87,7 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], wh
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
     """Wait; the deadline is only there so that a broken program does not hang the tests."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < deadline, f"no {what}"
         time.sleep(0.02)
