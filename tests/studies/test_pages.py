@@ -76,10 +76,13 @@ def test_what_is_broken_on_purpose_changes_the_verdict_and_is_said(tmp_path):
 
 
 def test_few_seeds_and_smoke_decide_nothing(tmp_path):
-    _, found, text = made(tmp_path, seeds=2, smoke=True)
+    _, found, text = made(tmp_path / "few", seeds=2)
     assert {f.word for f in found} == {"inconclusive"}
     assert "2 seeds in a set; 5 are needed for a verdict." in text
+    _, found, text = made(tmp_path / "smoke", seeds=5, smoke=True)
+    assert {f.word for f in found} == {"inconclusive"}
     assert "A smoke run." in text
+    assert "A smoke run decides nothing." in text
 
 
 def test_the_summary_links_and_counts(tmp_path):

@@ -25,7 +25,9 @@ from accord.studies.study import Study, Work
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Honest studies of what is said about conflict.")
 
 SETS = 2  # of a full run: a verdict has to hold twice
+SEEDS_HELP = f"Seeds of a set; fewer than {SEEDS} give no verdict. Default: {SEEDS}, of a smoke run 1."
 Seeds = Annotated[int, typer.Option(help=f"Seeds of a set; fewer than {SEEDS} give no verdict.")]
+SomeSeeds = Annotated[int | None, typer.Option(help=SEEDS_HELP)]
 Sets = Annotated[int, typer.Option(help="Disjoint sets of seeds; where their verdicts differ, it is inconclusive.")]
 First = Annotated[int, typer.Option(help="The first seed.")]
 Jobs = Annotated[int | None, typer.Option(help="Processes beside each other; default: one per core.")]
@@ -55,7 +57,7 @@ def listing() -> None:
 @app.command()
 def run(
     names: Annotated[list[str], typer.Argument(help="Studies, such as E03 X1.")],
-    seeds: Seeds = SEEDS,
+    seeds: SomeSeeds = None,
     sets: Sets = 1,
     first_seed: First = 0,
     smoke: Smoke = False,
@@ -64,13 +66,14 @@ def run(
     out: Out = Path("studies"),
 ) -> None:
     """Run studies and write their pages; finished pieces are skipped, a stopped study goes on."""
-    _conduct([Plan(study, out, seeds, sets, first_seed, smoke, broken) for study in _chosen(names)], jobs)
+    count = _count(seeds, smoke)
+    _conduct([Plan(study, out, count, sets, first_seed, smoke, broken) for study in _chosen(names)], jobs)
 
 
 @app.command("all")
 def everything(
     quick: Annotated[bool, typer.Option("--quick", help="One set of seeds instead of two.")] = False,
-    seeds: Seeds = SEEDS,
+    seeds: SomeSeeds = None,
     first_seed: First = 0,
     smoke: Smoke = False,
     jobs: Jobs = None,
@@ -78,7 +81,8 @@ def everything(
 ) -> None:
     """Run every study, and sum up all verdicts on one page."""
     sets = 1 if quick or smoke else SETS
-    _conduct([Plan(study, out, 1 if smoke else seeds, sets, first_seed, smoke) for study in registry.every()], jobs)
+    count = _count(seeds, smoke)
+    _conduct([Plan(study, out, count, sets, first_seed, smoke) for study in registry.every()], jobs)
 
 
 @app.command("page")
@@ -97,6 +101,10 @@ def pages(
     if not complete:
         raise AccordError(f"{out} holds no complete study with these seeds; accord study run makes one.")
     _sum_up(complete, {plan.study.name: page.write(plan) for plan in complete}, out)
+
+
+def _count(seeds: int | None, smoke: bool) -> int:
+    return seeds if seeds is not None else 1 if smoke else SEEDS
 
 
 def _chosen(names: Sequence[str]) -> Sequence[Study]:

@@ -18,12 +18,14 @@ class Finding:
         sets: the seeds of each set.
         words: the verdict of each set.
         found: the numbers of each set.
+        smoke: a few steps were run, so that nothing is decided, whatever the numbers are.
     """
 
     claim: Claim
     sets: tuple[tuple[int, ...], ...]
     words: tuple[Word, ...]
     found: tuple[str, ...]
+    smoke: bool = False
 
     @property
     def word(self) -> Word:
@@ -33,6 +35,8 @@ class Finding:
     @property
     def why(self) -> str:
         """What the verdict rests on, in one sentence."""
+        if self.smoke:
+            return "A smoke run decides nothing."
         if len(set(self.words)) > 1:
             return f"The sets of seeds differ: {', '.join(self.words)}."
         count = min(map(len, self.sets))
@@ -43,13 +47,14 @@ class Finding:
         return f"The same in {len(self.sets)} disjoint sets of {count} seeds."
 
 
-def findings(study: Study, results: Results, sets: Sequence[Sequence[int]]) -> tuple[Finding, ...]:
+def findings(study: Study, results: Results, sets: Sequence[Sequence[int]], smoke: bool = False) -> tuple[Finding, ...]:
     """Judge on each set, and on all together.
 
     Args:
         study: whose rule of judgement it is.
         results: of all seeds.
         sets: disjoint sets of seeds.
+        smoke: the results are those of a smoke run: every verdict is inconclusive.
 
     Example:
         >>> from accord.studies.judging import above
@@ -67,5 +72,6 @@ def findings(study: Study, results: Results, sets: Sequence[Sequence[int]]) -> t
         mine = [claims[i] for claims in apart]
         if any(other.name != claim.name for other in mine):
             raise ValueError(f"{study.name}: the claims depend on the seeds: {[c.name for c in mine]}")
-        out.append(Finding(claim, kept, tuple(c.test.word for c in mine), tuple(c.test.found for c in mine)))
+        words: tuple[Word, ...] = tuple("inconclusive" if smoke else c.test.word for c in mine)
+        out.append(Finding(claim, kept, words, tuple(c.test.found for c in mine), smoke))
     return tuple(out)

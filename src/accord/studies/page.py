@@ -57,7 +57,7 @@ def write(plan: Plan) -> tuple[Finding, ...]:
 
 def _write(plan: Plan, results: Results, about: Mapping[str, Any]) -> tuple[Finding, ...]:
     study = plan.study
-    found = findings(study, results, plan.series)
+    found = findings(study, results, plan.series, plan.smoke)
     charts = []
     for number, view in enumerate(study.charts(results), 1):
         picture = drawn(view) if view.panels else b""
