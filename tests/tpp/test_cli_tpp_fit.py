@@ -76,7 +76,12 @@ def test_a_method_that_lost_its_memory_says_so(call, clicks):
 def test_ctrl_c_and_the_same_command_again(call, clicks, tmp_path):
     arguments = ["tpp", "fit", clicks, "thp+", "--patience", 5000, "--batch", 4]
     process = start(*arguments, "--epochs", 5000, "--out", tmp_path / "a")
-    wait_for(lambda: (tmp_path / "a" / "training.safetensors").exists(), process, "the first epoch")
+    saved = tmp_path / "a" / "training.safetensors"
+
+    def epochs() -> int:
+        return len(checkpoint.read(saved)[1]["rest"]["history"]) if saved.exists() else 0
+
+    wait_for(lambda: epochs() > 1, process, "the second epoch")  # by then the first one has been told
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
